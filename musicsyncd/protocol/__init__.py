@@ -1,0 +1,9 @@
+"""Datagrams and what they mean, without any input or output.
+
+:mod:`~musicsyncd.protocol.wire` is the messages and their encoding,
+:mod:`~musicsyncd.protocol.auth` seals and opens datagrams with the room key,
+:mod:`~musicsyncd.protocol.host` and :mod:`~musicsyncd.protocol.peer` are the two
+kinds of node. A node has five calls: ``receive_datagram``, ``datagrams_to_send``,
+``next_timer_ns``, ``handle_timer`` and ``next_event``. It is given bytes, addresses and
+times, and gives back bytes, addresses, times and events.
+"""

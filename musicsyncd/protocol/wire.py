@@ -1,0 +1,258 @@
+"""The messages of a room and their encoding.
+
+Every message is a msgpack array whose first element says its kind; msgspec checks
+each field against its type and limits while it decodes. Sealing, the sender, its
+epoch and the sequence number are around the message, in :mod:`musicsyncd.protocol.auth`.
+
+A message carries state, not events: any one :class:`Beacon` brings a peer fully up to
+date, so loss, doubling and reordering need no special case.
+
+Knows nothing of keys, addresses or sockets.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from musicsyncd.errors import ProtocolError
+from musicsyncd.playback.timeline import MAX_SEGMENTS, Segment
+
+MAX_DATAGRAM_BYTES = 1200
+"""Fits any path with an MTU of 1,280 (IPv6's minimum) without fragments, as QUIC's initial size does."""
+
+MAX_NAME_CHARS = 64
+
+_Time = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+_Signed = Annotated[int, msgspec.Meta(gt=-(1 << 62), lt=1 << 62)]
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_CHARS)]
+_Text = Annotated[str, msgspec.Meta(max_length=120)]
+_Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
+_Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+_PeerId = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
+_Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
+_Ppm = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
+
+MAX_OUTPUT_DELAY_US = 5_000_000
+"""Five seconds either way: more than any amplifier or wireless link behind a speaker adds."""
+
+_Delay = Annotated[int, msgspec.Meta(ge=-MAX_OUTPUT_DELAY_US, le=MAX_OUTPUT_DELAY_US)]
+
+
+class Beacon(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Host → everyone, 4 a second for each room and at once on a change: the whole state of a room.
+
+    Attributes:
+        room: its name.
+        revision: rises with each change of the state within one epoch of the host.
+        host_ns: the host's clock when this was sent.
+        segments: the time line, what sounds now first.
+        volume: of the whole room, percent.
+        muted: the whole room is silent.
+        http_port: where the host serves media and control.
+        host_name: for people.
+    """
+
+    room: _Name
+    revision: _Count
+    host_ns: _Time
+    segments: Annotated[tuple[Segment, ...], msgspec.Meta(max_length=MAX_SEGMENTS)]
+    volume: _Percent
+    muted: bool
+    http_port: _Port
+    host_name: _Name
+
+
+class Probe(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Peer → host: what time is it? ``padding`` makes it no shorter than its reply.
+
+    Attributes:
+        number: counts this peer's probes.
+        sent_local_ns: the peer's clock at sending (t1).
+        padding: zero bytes.
+    """
+
+    number: _Count
+    sent_local_ns: _Time
+    padding: Annotated[bytes, msgspec.Meta(max_length=64)] = bytes(20)
+
+
+class ProbeReply(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """Host → one peer: the answer to a probe.
+
+    Attributes:
+        number: the probe's.
+        sent_local_ns: t1, as the probe had it.
+        received_host_ns: the host's clock when the probe arrived (t2).
+        sent_host_ns: the host's clock when this left (t3).
+    """
+
+    number: _Count
+    sent_local_ns: _Time
+    received_host_ns: _Time
+    sent_host_ns: _Time
+
+
+class PlaybackStats(msgspec.Struct, frozen=True, array_like=True):
+    """What a speaker says of its sound.
+
+    Attributes:
+        state: one word of ``no card``, ``silent``, ``waiting``, ``catching up``, ``together``.
+        sync_error_ns: when frames sound minus when they should, late is positive.
+        correction_ppm: the rate change in force against the card's nominal rate.
+        underruns: buffers that came too late, since the start.
+        starved_frames: frames that were silence for want of decoded sound, since the start.
+        lead_duration_ns: how long before it sounds a change must be known.
+        card_ppm: the card's rate against the peer's clock.
+        output: the sound card, for people.
+        fault: what is wrong in one line, or empty.
+    """
+
+    state: Annotated[str, msgspec.Meta(max_length=16)] = "silent"
+    sync_error_ns: _Signed = 0
+    correction_ppm: _Ppm = 0.0
+    underruns: _Count = 0
+    starved_frames: _Count = 0
+    lead_duration_ns: _Time = 0
+    card_ppm: _Ppm = 0.0
+    output: _Text = ""
+    fault: _Text = ""
+
+
+class ClockStats(msgspec.Struct, frozen=True, array_like=True):
+    """What a speaker knows of the host's clock.
+
+    Attributes:
+        offset_ns: host minus local, positive when the host is ahead.
+        skew_ppm: rate of the offset, positive when the host runs fast.
+        uncertainty_ns: half the width of what is possible; 0 while nothing is known.
+        round_trip_ns: the least of the last minute.
+        jitter_ns: spread of the round trips of the last minute (interquartile range).
+        loss: the share of the last minute's probes that had no answer.
+        stamps: who took the time stamps: ``kernel`` or ``user``.
+    """
+
+    offset_ns: _Signed = 0
+    skew_ppm: _Ppm = 0.0
+    uncertainty_ns: _Time = 0
+    round_trip_ns: _Time = 0
+    jitter_ns: _Time = 0
+    loss: _Fraction = 0.0
+    stamps: Annotated[str, msgspec.Meta(max_length=8)] = "user"
+
+
+class Report(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """Peer → host once a second, at once on joining: who it is and how it is.
+
+    Attributes:
+        name: for people; unique where its owner made it so.
+        room: the room whose state it follows.
+        settings_revision: of the newest :class:`Settings` it has taken over, 0 for none.
+        state_revision: of the newest beacon it has taken over, 0 for none.
+        wants_unicast: no beacon came by multicast of late; send them to its own address.
+        version: of its program.
+        clock: its clock.
+        playback: its sound.
+    """
+
+    name: _Name
+    room: _Name
+    settings_revision: _Count
+    state_revision: _Count
+    wants_unicast: bool
+    version: Annotated[str, msgspec.Meta(max_length=24)]
+    clock: ClockStats
+    playback: PlaybackStats
+
+
+class Settings(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """Host → one peer, until its reports say that it has them: what the host keeps for it.
+
+    Attributes:
+        peer_id: whom they are for.
+        revision: rises with each change.
+        room: the room it belongs to.
+        volume: its own, percent, times the room's.
+        muted: it is silent.
+        output_delay_us: what stands behind it is late by this and must be fed earlier; positive is earlier.
+        channels: ``stereo``, ``left``, ``right`` or ``mono``.
+    """
+
+    peer_id: _PeerId
+    revision: _Count
+    room: _Name
+    volume: _Percent = 100
+    muted: bool = False
+    output_delay_us: _Delay = 0
+    channels: Annotated[str, msgspec.Meta(pattern="^(stereo|left|right|mono)$")] = "stereo"
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """A command → everyone: where is the host? ``padding`` makes it no shorter than its reply.
+
+    Attributes:
+        nonce: comes back in the answer.
+        padding: zero bytes.
+    """
+
+    nonce: Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
+    padding: Annotated[bytes, msgspec.Meta(max_length=128)] = bytes(96)
+
+
+class Here(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """Host → whoever said hello.
+
+    Attributes:
+        nonce: the hello's.
+        http_port: where the control interface is.
+        host_name: for people.
+    """
+
+    nonce: Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
+    http_port: _Port
+    host_name: _Name
+
+
+class Bye(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """A node is leaving on purpose. ``reason`` is for people."""
+
+    reason: _Text = ""
+
+
+FromHost = Beacon | ProbeReply | Settings | Here | Bye
+FromPeer = Probe | Report | Hello | Bye
+
+_encoder = msgspec.msgpack.Encoder()
+_from_host = msgspec.msgpack.Decoder(FromHost)
+_from_peer = msgspec.msgpack.Decoder(FromPeer)
+
+
+def encode(message: FromHost | FromPeer) -> bytes:
+    """Return a message's bytes."""
+    return _encoder.encode(message)
+
+
+def decode_from_host(data: bytes) -> FromHost:
+    """Return the message in bytes that a host sealed.
+
+    Raises:
+        ProtocolError: with reason ``malformed``.
+    """
+    try:
+        return _from_host.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise ProtocolError("malformed", str(error)) from None
+
+
+def decode_from_peer(data: bytes) -> FromPeer:
+    """Return the message in bytes that a peer or a command sealed.
+
+    Raises:
+        ProtocolError: with reason ``malformed``.
+    """
+    try:
+        return _from_peer.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise ProtocolError("malformed", str(error)) from None
