@@ -14,6 +14,7 @@ time line travels.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Annotated
 
 import msgspec
@@ -75,30 +76,32 @@ class Segment(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
             return None
         return HostNs(self.start_host_ns + frames_to_ns(self.track.frames - self.frame, self.track.rate_hz))
 
-    def frame_at(self, host_ns: float) -> float:
-        """Return the position in the track at an instant, in frames; negative or past the end outside it."""
+    def position_at(self, host_ns: int) -> tuple[int, float]:
+        """Return the position in the track at an instant: whole frames and the fraction of the next, 0 ≤ f < 1.
+
+        Exact, however long the track; negative before its start and beyond its length after its end.
+        """
         assert self.track is not None, "silence has no position"
-        return self.frame + (host_ns - self.start_host_ns) * self.track.rate_hz / NS_PER_S
+        frames, rest = divmod((host_ns - self.start_host_ns) * self.track.rate_hz, NS_PER_S)
+        return self.frame + frames, rest / NS_PER_S
 
 
 class Span(msgspec.Struct, frozen=True):
-    """A segment with its place among the others.
+    """A segment that sounds, with where it ends.
 
     Attributes:
-        segment: what sounds.
-        end_host_ns: when it ends: the next segment's start, the track's end, or None for silence for ever.
-        cut: it is ended by the next segment before its track ends, and must be faded.
-        abrupt: it begins in mid track or in the place of something cut, and must be faded in.
+        segment: what sounds; its track is never None.
+        end_host_ns: when it ends: the track's own end or, before that, the next segment's start.
+        cut: the next segment ends it before its track does, so it has to be faded out.
     """
 
     segment: Segment
-    end_host_ns: int | None
+    end_host_ns: int
     cut: bool
-    abrupt: bool
 
 
-_ABUT_NS = 2
-"""Segments that meet within this are one after the other: both ends are rounded to a nanosecond."""
+_ROUNDING_NS = 2
+"""Two ends that were each rounded to a nanosecond may differ by this and still be the same instant."""
 
 
 class Timeline(msgspec.Struct, frozen=True):
@@ -108,25 +111,18 @@ class Timeline(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         starts = [segment.start_host_ns for segment in self.segments]
-        if any(a >= b for a, b in zip(starts, starts[1:], strict=False)):
+        if any(a >= b for a, b in pairwise(starts)):
             raise ValueError("the starts of a time line's segments must rise")
 
     def spans(self) -> Iterator[Span]:
-        """Yield every segment that has a track, with where it ends and how."""
-        previous_end: int | None = None
+        """Yield every segment that has a track, with where it ends and whether it is cut there."""
         for index, segment in enumerate(self.segments):
-            following = self.segments[index + 1].start_host_ns if index + 1 < len(self.segments) else None
             end = segment.natural_end_host_ns
             if end is None:
-                previous_end = None
                 continue
-            cut = following is not None and following < end - _ABUT_NS
-            gapless = previous_end is not None and abs(previous_end - segment.start_host_ns) <= _ABUT_NS
-            abrupt = segment.frame > 0 or (index > 0 and not gapless)
-            yield Span(segment, following if cut else end, cut, abrupt)
-            previous_end = following if cut else end
-            if cut:
-                previous_end = None
+            following = self.segments[index + 1].start_host_ns if index + 1 < len(self.segments) else None
+            cut = following is not None and following < end - _ROUNDING_NS
+            yield Span(segment, following if cut and following is not None else end, cut)
 
     def segment_at(self, host_ns: int) -> Segment | None:
         """Return the segment in force at an instant (its track may have ended), or None before the first."""

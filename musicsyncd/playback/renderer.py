@@ -1,0 +1,184 @@
+"""Blocks of samples from a time line: which track, at which fractional position, how loud.
+
+The renderer is told the host time of a block's first frame and how much host time each
+frame takes, and adds up every segment of the time line that reaches into the block. A
+track is a signal that is zero outside its own frames, and the resampler is linear, so
+two tracks that follow each other without a gap are simply added: the tail of the
+filter of one falls into the other, exactly as if they had been one recording, whatever
+their two rates are. Where a segment is cut (pause, seek, the next track) it fades out
+over :data:`FADE_DURATION_NS` from the instant of the cut, and a segment that begins in
+mid track fades in over as long, at the same samples on every peer.
+
+Knows nothing of clocks or cards: host time comes in, samples go out. Runs inside the audio
+callback: no lock, no log, and no exception for want of data.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from musicsyncd.playback.resampler import Resampler
+from musicsyncd.playback.timeline import Span, Timeline, Track
+from musicsyncd.units import NS_PER_MS, NS_PER_S
+
+FADE_DURATION_NS = 5 * NS_PER_MS
+"""Long enough that a cut at full level is no click (its spectrum falls below 200 Hz), too short for a fade."""
+
+MAX_RESAMPLERS = 8
+"""Kept between blocks, one for each rate: as many as a time line has segments."""
+
+Samples = npt.NDArray[np.float32]
+
+
+class FrameSource(Protocol):
+    """The decoded frames of one track."""
+
+    def read(self, first_frame: int, out: Samples) -> int:
+        """Copy frames from ``first_frame`` on to ``out`` (frames, channels); return how many were not there yet."""
+        ...
+
+
+class FrameSources(Protocol):
+    """Where decoded tracks are found."""
+
+    def buffer(self, content_id: bytes) -> FrameSource | None:
+        """Return the frames of a track, or None while there are none."""
+        ...
+
+
+class Renderer:
+    """Makes blocks of samples of a time line.
+
+    Args:
+        card_rate_hz: nominal rate of the blocks.
+        channels: of the blocks; the sources deliver as many.
+        sources: the decoded tracks.
+
+    Attributes:
+        starved_frames: output frames that were silence because their track was not decoded yet.
+    """
+
+    def __init__(self, card_rate_hz: int, channels: int, sources: FrameSources) -> None:
+        self.starved_frames = 0
+        self._card_rate_hz = card_rate_hz
+        self._channels = channels
+        self._sources = sources
+        self._resamplers: dict[int, Resampler] = {}
+        self._window = np.zeros((0, channels), np.float32)
+        self._piece = np.zeros((0, channels), np.float32)
+        self._starving = False
+
+    def render(self, timeline: Timeline, host_ns: int, fraction_ns: float, ns_per_frame: float, out: Samples) -> bool:
+        """Fill a block.
+
+        Args:
+            timeline: what sounds when.
+            host_ns: host time of the block's first frame, whole nanoseconds.
+            fraction_ns: and their fraction.
+            ns_per_frame: host time from one frame to the next.
+            out: float32, (frames, channels), overwritten.
+
+        Returns:
+            Whether any track reached into the block.
+        """
+        out.fill(0.0)
+        heard = False
+        for span in timeline.spans():
+            first, last = self._reach(span, host_ns + fraction_ns, ns_per_frame, len(out))
+            if first < last:
+                self._add(span, host_ns, fraction_ns, ns_per_frame, out, first, last)
+                heard = True
+        return heard
+
+    def _resampler(self, track: Track) -> Resampler:
+        found = self._resamplers.get(track.rate_hz)
+        if found is None:
+            while len(self._resamplers) >= MAX_RESAMPLERS:
+                self._resamplers.pop(next(iter(self._resamplers)))
+            found = self._resamplers[track.rate_hz] = Resampler(track.rate_hz, self._card_rate_hz)
+        return found
+
+    def _reach(self, span: Span, host_ns: float, ns_per_frame: float, frames: int) -> tuple[int, int]:
+        """Return which frames of the block [first, last) a span reaches into."""
+        segment = span.segment
+        track = segment.track
+        assert track is not None
+        start, end = float(segment.start_host_ns), float(span.end_host_ns)
+        if end + FADE_DURATION_NS < host_ns - 1e9 or start > host_ns + frames * ns_per_frame + 1e9:
+            return 0, 0  # Far from this block: not worth a resampler.
+        ringing_ns = self._resampler(track).half_width * NS_PER_S / track.rate_hz
+        if segment.frame == 0:
+            start -= ringing_ns
+        end += FADE_DURATION_NS if span.cut else ringing_ns
+        first = math.ceil((start - host_ns) / ns_per_frame)
+        last = math.ceil((end - host_ns) / ns_per_frame)
+        return max(first, 0), min(last, frames)
+
+    def _add(
+        self, span: Span, host_ns: int, fraction_ns: float, ns_per_frame: float, out: Samples, first: int, last: int
+    ) -> None:
+        """Add frames [first, last) of a span to the block."""
+        segment = span.segment
+        track = segment.track
+        assert track is not None
+        base, fraction = segment.position_at(host_ns)
+        fraction += (fraction_ns + first * ns_per_frame) * track.rate_hz / NS_PER_S
+        whole = math.floor(fraction)
+        base, fraction = base + whole, fraction - whole
+        step = ns_per_frame * track.rate_hz / NS_PER_S
+        resampler = self._resampler(track)
+        window_first, window_frames = resampler.needed(base, fraction, step, last - first)
+        if len(self._window) < window_frames:
+            self._window = np.zeros((2 * window_frames, self._channels), np.float32)
+        if len(self._piece) < last - first:
+            self._piece = np.zeros((2 * (last - first), self._channels), np.float32)
+        window, piece = self._window[:window_frames], self._piece[: last - first]
+        source = self._sources.buffer(track.content_id)
+        missing = window_frames if source is None else source.read(window_first, window)
+        if missing >= window_frames:
+            self.starved_frames += last - first
+            self._starving = True
+            return
+        resampler.read(window, window_first, base, fraction, step, piece)
+        begin_ns = (host_ns - segment.start_host_ns) + fraction_ns + first * ns_per_frame
+        if segment.frame > 0:
+            _fade(piece, begin_ns, ns_per_frame, rising=True)
+        if span.cut:
+            _fade(piece, begin_ns - (span.end_host_ns - segment.start_host_ns), ns_per_frame, rising=False)
+        self._soften_gap(piece, missing, window_frames)
+        out[first:last] += piece
+
+    def _soften_gap(self, piece: Samples, missing: int, window_frames: int) -> None:
+        """Ramp a piece down when its frames run out, and up again when they are back."""
+        if missing:
+            there = len(piece) * (window_frames - missing) // window_frames
+            self.starved_frames += len(piece) - there
+            if self._starving:
+                piece.fill(0.0)
+            else:
+                piece[:there] *= np.linspace(1.0, 0.0, there, dtype=np.float32)[:, None]
+                piece[there:] = 0.0
+            self._starving = True
+        elif self._starving:
+            frames = min(len(piece), FADE_DURATION_NS * self._card_rate_hz // NS_PER_S)
+            piece[:frames] *= np.linspace(0.0, 1.0, frames, dtype=np.float32)[:, None]
+            self._starving = False
+
+
+def _fade(piece: Samples, begin_ns: float, ns_per_frame: float, *, rising: bool) -> None:
+    """Fade a piece whose first frame is ``begin_ns`` after the instant at which the fade begins."""
+    length_ns = float(FADE_DURATION_NS)
+    end_ns = begin_ns + len(piece) * ns_per_frame
+    if begin_ns >= length_ns and rising:
+        return
+    if end_ns <= 0.0 and not rising:
+        return
+    progress = (begin_ns + ns_per_frame * np.arange(len(piece))) / length_ns
+    np.clip(progress, 0.0, 1.0, out=progress)
+    # Raised cosine: rising and falling add up to one, so a cut to the same sound is no cut.
+    gain = 0.5 - 0.5 * np.cos(np.pi * progress)
+    piece *= (gain if rising else 1.0 - gain).astype(np.float32)[:, None]

@@ -1,0 +1,462 @@
+"""What people can do to a host's rooms: every command of the command line and the API, carried out.
+
+Owns the rooms as they are now; the speakers are :mod:`musicsyncd.system.speakers`. Each change goes out to the
+speakers at once, is then kept in the database, and only then answered, so what was
+answered is never lost. A change of what sounds takes effect at an instant that is far
+enough ahead for the slowest speaker of the room, and no further.
+
+Everything runs on the event loop; only looking into files happens in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from musicsyncd.config import DEFAULT_ROOM, check_room
+from musicsyncd.errors import ControlError, MediaError, MusicSyncError
+from musicsyncd.media.queue import Entry, Queue
+from musicsyncd.playback.transport import Transport, format_position
+from musicsyncd.protocol.host import HostNode, RoomState
+from musicsyncd.system.database import Database, SavedRoom
+from musicsyncd.system.log import Throttle
+from musicsyncd.system.preparer import Preparer
+from musicsyncd.system.speakers import Speakers, parse_volume
+from musicsyncd.system.status import peer_status, room_status
+from musicsyncd.units import ns_to_s
+
+log = logging.getLogger(__name__)
+
+PREPARE_AHEAD = 4
+"""Entries that are hashed before they are due: enough to skip a few times without waiting."""
+
+MAX_ROOMS = 32
+
+
+@dataclass(slots=True)
+class Room:
+    """A room of this host."""
+
+    name: str
+    queue: Queue
+    transport: Transport
+    volume: int = 100
+    muted: bool = False
+    said: RoomState | None = None
+
+
+class Control:
+    """The host's rooms.
+
+    Args:
+        node: says the state.
+        database: keeps it.
+        now_ns: the host's monotonic clock.
+        boot_id: names the run of this machine.
+        changed: called after every change, to have the node's datagrams sent.
+        describe: returns what ``status`` says of the host itself.
+
+    Attributes:
+        speakers: the host's peers and their settings.
+        unsaved: why the last change could not be kept; empty when it was.
+    """
+
+    def __init__(
+        self,
+        node: HostNode,
+        database: Database,
+        now_ns: Callable[[], int],
+        boot_id: str,
+        changed: Callable[[], None],
+        describe: Callable[[], dict[str, object]],
+    ) -> None:
+        self._node = node
+        self._database = database
+        self._now_ns = now_ns
+        self._boot_id = boot_id
+        self._changed = changed
+        self._describe = describe
+        self._preparer = Preparer(database)
+        self._rooms: dict[str, Room] = {}
+        self.speakers = Speakers(node, database, changed)
+        self._preparing: dict[str, asyncio.Task[None]] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._throttle = Throttle(log)
+        self.unsaved = ""
+
+    # -- life ----------------------------------------------------------------------------------
+
+    def open(self, default_room: str) -> None:
+        """Take up the saved rooms, and make the one that always exists."""
+        for saved in self._database.rooms():
+            self._take_up(saved)
+        if default_room not in self._rooms:
+            queue = Queue()
+            self._rooms[default_room] = Room(default_room, queue, Transport(queue))
+        for room in self._rooms.values():
+            self._after_change(room, queue_changed=False)
+
+    def _take_up(self, saved: SavedRoom) -> None:
+        queue = Queue(saved.entries, saved.next_number)
+        room = Room(saved.name, queue, Transport(queue), saved.volume, saved.muted)
+        # A restarted host continues a revision that peers know; a new epoch makes that harmless.
+        if saved.snapshot:
+            at_ns, now_ns = self._instant(room)
+            if not room.transport.restore(saved.snapshot, self._boot_id, at_ns, now_ns):
+                log.warning("room %s: what it played last was not readable", saved.name)
+        self._rooms[saved.name] = room
+
+    async def silence(self) -> None:
+        """Let every room fade out for a stop of the host; each will go on from where it is."""
+        wait_ns = 0
+        for room in self._rooms.values():
+            at_ns, now_ns = self._instant(room)
+            playing = room.transport.mode == "playing"
+            snapshot = room.transport.snapshot("", now_ns)  # No boot: go on from the frame, not from the time line.
+            self._save(room, snapshot)
+            if playing:
+                with contextlib.suppress(ControlError):
+                    room.transport.pause(at_ns, now_ns)
+                self._say(room)
+                wait_ns = max(wait_ns, at_ns - now_ns)
+        self._changed()
+        await asyncio.sleep(min(ns_to_s(wait_ns) + 0.02, 1.2) if wait_ns else 0)
+
+    def close(self) -> None:
+        """Stop all work."""
+        for task in self._preparing.values():
+            task.cancel()
+        for timer in self._timers.values():
+            timer.cancel()
+        self._preparer.close()
+
+    def save_positions(self) -> None:
+        """Keep where each playing room is, for a start of the machine after a power cut."""
+        for room in self._rooms.values():
+            if room.transport.mode == "playing":
+                self._save(room)
+
+    def media_path(self, content_id: bytes) -> Path | None:
+        """Return the file whose bytes have this id, when it is in a queue."""
+        for room in self._rooms.values():
+            for entry in room.queue.entries:
+                if entry.track is not None and entry.track.content_id == content_id:
+                    return Path(entry.path)
+        return None
+
+    # -- what sounds ---------------------------------------------------------------------------
+
+    async def play(self, name: str, tracks: list[str]) -> str:
+        """Play tracks now, before the rest of the queue; with none, go on or begin."""
+        room = self._room(name)
+        if not tracks:
+            at_ns, now_ns = self._instant(room)
+            room.transport.play(at_ns, now_ns)
+            self._after_change(room, queue_changed=False)
+            return self._playing(room)
+        found = await self._preparer.find(tracks)
+        entries = room.queue.add(found.items, next_=True)
+        await self._prepare_entry(room, entries[0])
+        entry = room.queue.find(entries[0].number)
+        if entry is None or entry.fault:
+            self._after_change(room)
+            raise MediaError(entry.fault if entry is not None else "the track was removed meanwhile")
+        at_ns, now_ns = self._instant(room)
+        position = (room.queue.index_of(entry.number) or 0) + 1
+        room.transport.play(at_ns, now_ns, position)
+        self._after_change(room)
+        more = f" and {len(entries) - 1} more" if len(entries) > 1 else ""
+        return f"{self._playing(room)}{more}{found.said()}"
+
+    async def replace(self, name: str, tracks: Iterable[str]) -> str:
+        """Play these tracks now, and nothing else."""
+        room = self._room(name)
+        found = await self._preparer.find(list(tracks))
+        room.queue.clear()
+        room.queue.add(found.items)
+        at_ns, now_ns = self._instant(room)
+        room.transport.play(at_ns, now_ns, 1)
+        self._after_change(room)
+        return f"playing {len(found.items)} tracks{found.said()}"
+
+    def pause(self, name: str) -> str:
+        """Fall silent and remember the place."""
+        room = self._transport(name, lambda transport, at_ns, now_ns: transport.pause(at_ns, now_ns))
+        return f"paused at {format_position(self._position_s(room))}"
+
+    def resume(self, name: str) -> str:
+        """Go on where it was paused."""
+        room = self._transport(name, lambda transport, at_ns, now_ns: transport.resume(at_ns, now_ns))
+        return self._playing(room)
+
+    def stop(self, name: str) -> str:
+        """Fall silent; the current track will begin anew."""
+        self._transport(name, lambda transport, at_ns, now_ns: transport.stop(at_ns, now_ns))
+        return "stopped"
+
+    def seek(self, name: str, to: str) -> str:
+        """Go to another place of the track."""
+        room = self._transport(name, lambda transport, at_ns, now_ns: transport.seek(at_ns, now_ns, to))
+        return f"at {format_position(self._position_s(room))}"
+
+    def next(self, name: str) -> str:
+        """Go to the next track."""
+        room = self._transport(name, lambda transport, at_ns, now_ns: transport.next_(at_ns, now_ns))
+        return self._playing(room)
+
+    def previous(self, name: str) -> str:
+        """Go to the start of the track, or to the one before."""
+        room = self._transport(name, lambda transport, at_ns, now_ns: transport.previous(at_ns, now_ns))
+        return self._playing(room)
+
+    def _transport(self, name: str, command: Callable[[Transport, int, int], None]) -> Room:
+        room = self._room(name)
+        at_ns, now_ns = self._instant(room)
+        command(room.transport, at_ns, now_ns)
+        self._after_change(room, queue_changed=False)
+        return room
+
+    # -- the queue -----------------------------------------------------------------------------
+
+    def queue(self, name: str) -> dict[str, Any]:
+        """Return a room's queue for programs."""
+        room = self._room(name)
+        return {
+            "room": room.name,
+            "revision": room.queue.revision,
+            "entries": [
+                {
+                    "position": index + 1,
+                    "title": entry.title,
+                    "artist": entry.artist,
+                    "path": entry.path,
+                    "duration_s": entry.duration_s,
+                    "current": index == room.queue.current,
+                    "fault": entry.fault,
+                }
+                for index, entry in enumerate(room.queue.entries)
+            ],
+        }
+
+    async def add(self, name: str, tracks: list[str], *, next_: bool) -> str:
+        """Add tracks to the end of the queue, or behind the current one."""
+        room = self._room(name)
+        if not tracks:
+            raise ControlError("name at least one track or folder to add")
+        found = await self._preparer.find(tracks)
+        entries = room.queue.add(found.items, next_=next_)
+        self._after_change(room)
+        what = f"“{entries[0].title}”" if len(entries) == 1 else f"{len(entries)} tracks"
+        return f"added {what}, the queue has {len(room.queue)}{found.said()}"
+
+    def remove(self, name: str, positions: list[int]) -> str:
+        """Take entries out of the queue."""
+        room = self._room(name)
+        removed = room.queue.remove(positions)
+        self._after_change(room)
+        what = f"“{removed[0].title}”" if len(removed) == 1 else f"{len(removed)} tracks"
+        return f"removed {what}, the queue has {len(room.queue)}"
+
+    def move(self, name: str, from_: int, to: int) -> str:
+        """Move an entry of the queue."""
+        room = self._room(name)
+        entry = room.queue.move(from_, to)
+        self._after_change(room)
+        return f"“{entry.title}” is at position {to}"
+
+    def clear(self, name: str) -> str:
+        """Empty the queue."""
+        room = self._room(name)
+        count = len(room.queue)
+        room.queue.clear()
+        self._after_change(room)
+        return f"removed {count} tracks, the queue is empty"
+
+    # -- rooms ---------------------------------------------------------------------------------
+
+    def make_room(self, name: str) -> str:
+        """Make an empty room."""
+        check_room(name)
+        if name in self._rooms:
+            raise ControlError(f"there is a room {name!r} already")
+        if len(self._rooms) >= MAX_ROOMS:
+            raise ControlError(f"a host has at most {MAX_ROOMS} rooms: remove one first")
+        queue = Queue()
+        room = self._rooms[name] = Room(name, queue, Transport(queue))
+        self._after_change(room)
+        return f"made the room {name!r}"
+
+    def remove_room(self, name: str) -> str:
+        """Remove a room; its speakers go to the first of the others."""
+        room = self._room(name)
+        others = [one for one in self._rooms if one != room.name]
+        if not others:
+            raise ControlError(f"{room.name!r} is the only room: make another first")
+        moved = self.speakers.move_all(room.name, others[0])
+        del self._rooms[room.name]
+        for waiting in (self._timers.pop(room.name, None), self._preparing.pop(room.name, None)):
+            if waiting is not None:
+                waiting.cancel()
+        self._node.remove_room(room.name)
+        self._changed()
+        self._database.remove_room(room.name)
+        went = f"; {moved} speakers went to {others[0]!r}" if moved else ""
+        return f"removed the room {room.name!r}{went}"
+
+    def room_volume(self, name: str, volume: str) -> str:
+        """Set a room's volume."""
+        room = self._room(name)
+        room.volume = parse_volume(volume, room.volume)
+        self._after_change(room, queue_changed=False)
+        return f"{room.name}: volume {room.volume}"
+
+    def room_mute(self, name: str, muted: bool) -> str:
+        """Silence a room, or let it be heard."""
+        room = self._room(name)
+        room.muted = muted
+        self._after_change(room, queue_changed=False)
+        return f"{room.name}: {'muted' if muted else f'volume {room.volume}'}"
+
+    # -- speakers ------------------------------------------------------------------------------
+
+    def peer_appeared(self, peer_id: bytes, name: str) -> None:
+        """Give a speaker its settings; a new one comes into the default room."""
+        self.speakers.appeared(peer_id, name, self._room("-").name)
+
+    def move_peer(self, name: str, room: str) -> str:
+        """Move a speaker into a room."""
+        return self.speakers.move(name, self._room(room).name)
+
+    # -- what there is -------------------------------------------------------------------------
+
+    @property
+    def rooms(self) -> list[Room]:
+        """All rooms."""
+        return list(self._rooms.values())
+
+    def describe(self) -> str:
+        """Return in a few words what this host does."""
+        playing = sum(room.transport.mode == "playing" for room in self.rooms)
+        here = sum(info is not None and info.present for _, info in self.speakers.all())
+        return f"{playing} of {len(self.rooms)} rooms play, {here} speakers are here"
+
+    def status(self) -> dict[str, Any]:
+        """Return the rooms and speakers for programs."""
+        now_ns = self._now_ns()
+        return {
+            "host": self._describe(),
+            "rooms": [room_status(one, now_ns, self._node.lead_duration_ns(one.name)) for one in self.rooms],
+            "peers": [peer_status(saved, info, now_ns) for saved, info in self.speakers.all()],
+        }
+
+    def _room(self, name: str) -> Room:
+        if name == "-":  # The default: the only room, or the one that is called so.
+            if len(self._rooms) == 1 or DEFAULT_ROOM not in self._rooms:
+                return next(iter(self._rooms.values()))
+            return self._rooms[DEFAULT_ROOM]
+        if name not in self._rooms:
+            raise ControlError(f"no room {name!r}: there is {', '.join(self._rooms)}")
+        return self._rooms[name]
+
+    # -- carrying out --------------------------------------------------------------------------
+
+    def _instant(self, room: Room) -> tuple[int, int]:
+        now_ns = self._now_ns()
+        return now_ns + self._node.lead_duration_ns(room.name), now_ns
+
+    def _after_change(self, room: Room, *, queue_changed: bool = True) -> None:
+        """Say a changed room to the speakers, keep it, and look at what it needs next."""
+        if queue_changed:
+            room.transport.rebuild(*self._instant(room))
+        self._say(room)
+        self._changed()
+        self._save(room)
+        self._schedule(room)
+        self._prepare(room)
+
+    def _say(self, room: Room) -> None:
+        timeline = room.transport.timeline(self._now_ns())
+        revision = 1 if room.said is None else room.said.revision
+        state = RoomState(room.name, revision, timeline, room.volume, room.muted)
+        if room.said is not None and state != room.said:
+            state = replace(state, revision=revision + 1)
+        room.said = state
+        self._node.set_room(state)
+
+    def _save(self, room: Room, snapshot: dict[str, object] | None = None) -> None:
+        if snapshot is None:
+            snapshot = room.transport.snapshot(self._boot_id, self._now_ns())
+        saved = SavedRoom(
+            room.name, room.volume, room.muted, snapshot, room.queue.entries, room.queue.next_number
+        )
+        try:
+            self._database.save_room(saved)
+        except MusicSyncError as error:
+            self.unsaved = str(error)
+            self._throttle.warning("save", str(error))
+        else:
+            self.unsaved = ""
+
+    def _schedule(self, room: Room) -> None:
+        """Come back when the room's transport has something to do."""
+        timer = self._timers.pop(room.name, None)
+        if timer is not None:
+            timer.cancel()
+        due_ns = room.transport.next_change_host_ns()
+        if due_ns is not None:
+            delay_s = max(0.0, ns_to_s(due_ns - self._now_ns()))
+            self._timers[room.name] = asyncio.get_running_loop().call_later(delay_s, self._advance, room)
+
+    def _advance(self, room: Room) -> None:
+        at_ns, now_ns = self._instant(room)
+        before = room.queue.current_entry
+        room.transport.advance(now_ns)
+        if room.transport.waiting is not None:
+            room.transport.rebuild(at_ns, now_ns)
+        entry = room.queue.current_entry
+        if entry is not before and entry is not None:
+            log.info("room %s: %s", room.name, entry.title)
+        self._after_change(room, queue_changed=False)
+
+    def _prepare(self, room: Room) -> None:
+        running = self._preparing.get(room.name)
+        if (running is None or running.done()) and room.transport.prepare_wanted(PREPARE_AHEAD):
+            self._preparing[room.name] = asyncio.ensure_future(self._prepare_ahead(room))
+
+    async def _prepare_ahead(self, room: Room) -> None:
+        while wanted := room.transport.prepare_wanted(PREPARE_AHEAD):
+            await self._prepare_entry(room, wanted[0])
+            if self._rooms.get(room.name) is room:
+                room.transport.rebuild(*self._instant(room))
+                self._say(room)
+                self._changed()
+                self._save(room)
+                self._schedule(room)
+
+    async def _prepare_entry(self, room: Room, entry: Entry) -> None:
+        try:
+            track = await self._preparer.prepare(entry.path)
+        except MusicSyncError as error:
+            log.warning("room %s: left out: %s", room.name, error)
+            room.queue.set_fault(entry.number, str(error))
+        else:
+            room.queue.set_prepared(entry.number, track)
+
+    # -- words ---------------------------------------------------------------------------------
+
+    def _position_s(self, room: Room) -> float:
+        entry, frame = room.transport.position(self._now_ns())
+        return frame / entry.track.rate_hz if entry is not None and entry.track is not None else 0.0
+
+    def _playing(self, room: Room) -> str:
+        entry = room.queue.current_entry
+        if room.transport.mode == "stopped" or entry is None:
+            return "the queue is at its end" if room.queue.entries else "the queue is empty"
+        by = f" by {entry.artist}" if entry.artist else ""
+        verb = "playing" if room.transport.mode == "playing" else "paused in"
+        return f"{verb} “{entry.title}”{by}"

@@ -1,0 +1,174 @@
+"""The host daemon: rooms, protocol node, HTTP server and database, wired to the machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+
+from musicsyncd import __version__
+from musicsyncd.config import OPEN_ROOM_KEY, HostConfig
+from musicsyncd.protocol.auth import http_token
+from musicsyncd.protocol.host import HostNode, PeerAppeared
+from musicsyncd.system.control import Control
+from musicsyncd.system.database import Database
+from musicsyncd.system.http_server import HttpServer
+from musicsyncd.system.interfaces import check
+from musicsyncd.system.keyfile import load_key, make_key
+from musicsyncd.system.monotonic import boot_identity, now_ns
+from musicsyncd.system.supervision import claim, notify, on_stop_signals, settle_interpreter, until_stopped
+from musicsyncd.system.udp import Network
+from musicsyncd.units import ns_to_s
+
+log = logging.getLogger(__name__)
+
+_TICK_S = 1.0
+_SAVE_POSITIONS_EVERY_TICKS = 10
+_SPEAKER_AGAIN_AFTER_S = 2.0
+
+
+class HostDaemon:
+    """A host.
+
+    Args:
+        config: what it was told.
+        database: its state.
+        room_key: 32 bytes.
+    """
+
+    def __init__(self, config: HostConfig, database: Database, room_key: bytes) -> None:
+        self._config = config
+        self._database = database
+        self._epoch = database.next_epoch()
+        self._started_ns = now_ns()
+        self._node = HostNode(room_key, database.host_id(), self._epoch, config.name, config.network.port)
+        self._network = Network(
+            self._node, config.network, port=config.network.port, on_activity=self._look
+        )
+        self._control = Control(
+            self._node, database, now_ns, boot_identity(), self._network.turn, describe=self._describe
+        )
+        self._server = HttpServer(self._control, None if config.open else http_token(room_key))
+
+    async def run(self) -> None:
+        """Serve until a signal comes.
+
+        Raises:
+            MusicSyncError: when it cannot start.
+        """
+        stop = on_stop_signals()
+        # The TCP port first: it tells whether another host runs here.
+        await self._server.open(self._config.network.port, self._config.paths.control_socket)
+        try:
+            await self._network.open()
+            self._control.open(self._config.room)
+            if self._config.tracks:
+                log.info("%s", await self._control.replace(self._config.room, self._config.tracks))
+            settle_interpreter()
+            notify("READY=1\nSTATUS=serving")
+            log.info("host %s serves on port %d", self._config.name, self._config.network.port)
+            work = [self._tick_for_ever()]
+            if self._config.speaker:
+                work.append(self._speaker_for_ever())
+            await until_stopped(stop, *work)
+        finally:
+            notify("STOPPING=1")
+            await self._leave()
+
+    async def _leave(self) -> None:
+        await self._control.silence()
+        self._node.close()
+        await self._network.close()
+        await self._server.close()
+        self._control.close()
+        log.info("stopped")
+
+    def _look(self) -> None:
+        while (event := self._node.next_event()) is not None:
+            if isinstance(event, PeerAppeared):
+                log.info("speaker %s at %s", event.name, event.address[0])
+                self._control.peer_appeared(event.peer_id, event.name)
+            else:
+                log.info("speaker %s is away: %s", event.name, event.reason)
+
+    async def _tick_for_ever(self) -> None:
+        ticks = 0
+        while True:
+            await asyncio.sleep(_TICK_S)
+            ticks += 1
+            notify(f"WATCHDOG=1\nSTATUS={self._control.describe()}")
+            if ticks % _SAVE_POSITIONS_EVERY_TICKS == 0:
+                self._control.save_positions()
+
+    async def _speaker_for_ever(self) -> None:
+        """Run a peer of our own beside us, and start it again when it ends."""
+        network, paths = self._config.network, self._config.paths
+        words = [sys.executable, "-m", "musicsyncd", "peer", "--name", self._config.name]
+        words += ["--host", f"127.0.0.1:{network.port}", "--port", str(network.port), "--group", network.group]
+        words += ["--state-dir", str(paths.state_dir / "speaker"), "--key-file", str(paths.key_file)]
+        for interface in network.interfaces:
+            words += ["--interface", interface]
+        if self._config.open:
+            words.append("--open")
+        while True:
+            process = await asyncio.create_subprocess_exec(*words, stdin=asyncio.subprocess.DEVNULL, env=_environment())
+            try:
+                code = await process.wait()
+            except asyncio.CancelledError:
+                with contextlib.suppress(ProcessLookupError):
+                    process.terminate()
+                await process.wait()
+                raise
+            log.warning("the speaker on this machine ended with %d: starting it again", code)
+            await asyncio.sleep(_SPEAKER_AGAIN_AFTER_S)
+
+    def _describe(self) -> dict[str, object]:
+        """Return what is to be said of this host."""
+        return {
+            "name": self._config.name,
+            "version": __version__,
+            "epoch": self._epoch,
+            "address": next((one.address for one in self._network.joined), None),
+            "interfaces": [one.name for one in self._network.joined],
+            "port": self._config.network.port,
+            "uptime_s": round(ns_to_s(now_ns() - self._started_ns), 1),
+            "open": self._config.open,
+            "dropped": dict(self._node.dropped),
+        }
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment for the speaker: without systemd's, which is the host's alone."""
+    ours = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "STATE_DIRECTORY", "CACHE_DIRECTORY", "RUNTIME_DIRECTORY")
+    return {name: value for name, value in os.environ.items() if name not in ours}
+
+
+def run(config: HostConfig) -> None:
+    """Run a host until it is told to stop.
+
+    Raises:
+        MusicSyncError: with one line, when it cannot start.
+    """
+    check(config.network.interfaces)
+    config.paths.make()
+    lock = claim(config.paths.state_dir / "host", "a host")
+    database: Database | None = None
+    try:
+        database = Database(config.paths.state_dir / "host" / "state.sqlite")
+        asyncio.run(HostDaemon(config, database, _room_key(config)).run())
+    finally:
+        if database is not None:
+            database.close()
+        lock.close()
+
+
+def _room_key(config: HostConfig) -> bytes:
+    if config.open:
+        log.warning("open room: whoever is on this network may listen and command")
+        return OPEN_ROOM_KEY
+    if not config.paths.key_file.exists():
+        make_key(config.paths.key_file)
+        log.info("made a room key: other machines need a copy of %s", config.paths.key_file)
+    return load_key(config.paths.key_file)

@@ -1,0 +1,251 @@
+"""The host's HTTP server: tracks by content id for peers, and the control interface as JSON.
+
+Over TCP every request carries the room's token (``Authorization: Bearer …``); over the Unix
+socket of this machine the file's permissions decide. Nothing of a request ever becomes a
+path on disk here: media is looked up by content id among the tracks of the queues.
+
+Routes and bodies are in :data:`ROUTES`; an error is ``{"error": "one line"}``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from musicsyncd.errors import ConfigError, ControlError, MusicSyncError
+from musicsyncd.system.control import Control
+from musicsyncd.system.log import Throttle
+
+log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 1 << 20
+"""A queue of 10,000 paths fits; nothing else comes near."""
+
+Json = dict[str, Any]
+
+
+class _Tracks(msgspec.Struct, forbid_unknown_fields=True):
+    tracks: list[str] = []
+    next: bool = False
+
+
+class _Seek(msgspec.Struct, forbid_unknown_fields=True):
+    to: str
+
+
+class _Volume(msgspec.Struct, forbid_unknown_fields=True):
+    volume: str
+
+
+class _Mute(msgspec.Struct, forbid_unknown_fields=True):
+    muted: bool
+
+
+class _Positions(msgspec.Struct, forbid_unknown_fields=True):
+    positions: list[int]
+
+
+class _Move(msgspec.Struct, forbid_unknown_fields=True, rename={"from_": "from"}):
+    from_: int
+    to: int
+
+
+class _Name(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+
+
+class _RoomOf(msgspec.Struct, forbid_unknown_fields=True):
+    room: str
+
+
+class _Delay(msgspec.Struct, forbid_unknown_fields=True):
+    output_delay_ms: float
+
+
+class _Channels(msgspec.Struct, forbid_unknown_fields=True):
+    channels: str
+
+
+class _Nothing(msgspec.Struct):
+    pass
+
+
+_Handler = Callable[[Control, Any, Any], Awaitable[Json]]
+
+
+async def _status(control: Control, _match: Any, _body: _Nothing) -> Json:  # noqa: ANN401
+    return control.status()
+
+
+async def _queue(control: Control, match: Any, _body: _Nothing) -> Json:  # noqa: ANN401
+    return control.queue(match["room"])
+
+
+async def _play(control: Control, match: Any, body: _Tracks) -> Json:  # noqa: ANN401
+    return {"message": await control.play(match["room"], body.tracks)}
+
+
+async def _add(control: Control, match: Any, body: _Tracks) -> Json:  # noqa: ANN401
+    return {"message": await control.add(match["room"], body.tracks, next_=body.next)}
+
+
+def _clear_socket(path: Path) -> None:
+    """Remove a socket that a killed host left behind.
+
+    Raises:
+        ConfigError: when somebody answers there.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            path.unlink(missing_ok=True)
+            return
+    raise ConfigError(f"another host answers at {path}: stop it, or give this one another --state-dir")
+
+
+def _say(call: Callable[[Control, Any, Any], str]) -> _Handler:
+    """Make a handler of something that answers with one line at once."""
+
+    async def handle(control: Control, match: Any, body: Any) -> Json:  # noqa: ANN401
+        return {"message": call(control, match, body)}
+
+    return handle
+
+
+ROUTES: tuple[tuple[str, str, type[Any], _Handler], ...] = (
+    ("GET", "/api/status", _Nothing, _status),
+    ("GET", "/api/rooms/{room}/queue", _Nothing, _queue),
+    ("POST", "/api/rooms", _Name, _say(lambda c, _m, b: c.make_room(b.name))),
+    ("DELETE", "/api/rooms/{room}", _Nothing, _say(lambda c, m, _b: c.remove_room(m["room"]))),
+    ("POST", "/api/rooms/{room}/play", _Tracks, _play),
+    ("POST", "/api/rooms/{room}/pause", _Nothing, _say(lambda c, m, _b: c.pause(m["room"]))),
+    ("POST", "/api/rooms/{room}/resume", _Nothing, _say(lambda c, m, _b: c.resume(m["room"]))),
+    ("POST", "/api/rooms/{room}/stop", _Nothing, _say(lambda c, m, _b: c.stop(m["room"]))),
+    ("POST", "/api/rooms/{room}/seek", _Seek, _say(lambda c, m, b: c.seek(m["room"], b.to))),
+    ("POST", "/api/rooms/{room}/next", _Nothing, _say(lambda c, m, _b: c.next(m["room"]))),
+    ("POST", "/api/rooms/{room}/previous", _Nothing, _say(lambda c, m, _b: c.previous(m["room"]))),
+    ("POST", "/api/rooms/{room}/volume", _Volume, _say(lambda c, m, b: c.room_volume(m["room"], b.volume))),
+    ("POST", "/api/rooms/{room}/mute", _Mute, _say(lambda c, m, b: c.room_mute(m["room"], b.muted))),
+    ("POST", "/api/rooms/{room}/queue/add", _Tracks, _add),
+    ("POST", "/api/rooms/{room}/queue/remove", _Positions, _say(lambda c, m, b: c.remove(m["room"], b.positions))),
+    ("POST", "/api/rooms/{room}/queue/move", _Move, _say(lambda c, m, b: c.move(m["room"], b.from_, b.to))),
+    ("POST", "/api/rooms/{room}/queue/clear", _Nothing, _say(lambda c, m, _b: c.clear(m["room"]))),
+    ("POST", "/api/peers/{peer}/volume", _Volume, _say(lambda c, m, b: c.speakers.volume(m["peer"], b.volume))),
+    ("POST", "/api/peers/{peer}/mute", _Mute, _say(lambda c, m, b: c.speakers.mute(m["peer"], b.muted))),
+    ("POST", "/api/peers/{peer}/delay", _Delay, _say(lambda c, m, b: c.speakers.delay(m["peer"], b.output_delay_ms))),
+    ("POST", "/api/peers/{peer}/channels", _Channels, _say(lambda c, m, b: c.speakers.channels(m["peer"], b.channels))),
+    ("POST", "/api/peers/{peer}/room", _RoomOf, _say(lambda c, m, b: c.move_peer(m["peer"], b.room))),
+    ("DELETE", "/api/peers/{peer}", _Nothing, _say(lambda c, m, _b: c.speakers.forget(m["peer"]))),
+)
+
+
+class HttpServer:
+    """Serves media and control.
+
+    Args:
+        control: what the requests are carried out by.
+        token: that requests over TCP must carry; None for a room without a key.
+    """
+
+    def __init__(self, control: Control, token: str | None) -> None:
+        self._control = control
+        self._token = token
+        self._throttle = Throttle(log)
+        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._guard])
+        app.router.add_get("/media/{content_id:[0-9a-f]{64}}", self._media)
+        for method, path, body_type, handler in ROUTES:
+            app.router.add_route(method, path, self._json_handler(body_type, handler))
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+        self._socket_path: Path | None = None
+
+    async def open(self, port: int, socket_path: Path) -> None:
+        """Listen on a TCP port of every interface, and on a Unix socket.
+
+        Raises:
+            ConfigError: when one of them cannot be had.
+        """
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, "0.0.0.0", port, reuse_address=True).start()
+        except OSError as error:
+            what = f"cannot listen on TCP port {port}: {os.strerror(error.errno or 0)}"
+            hint = "another host may be running on this machine; choose another port with --port"
+            raise ConfigError(f"{what}: {hint}") from None
+        try:
+            _clear_socket(socket_path)
+            await web.UnixSite(self._runner, str(socket_path)).start()
+            os.chmod(socket_path, 0o600)
+        except OSError as error:
+            raise ConfigError(f"cannot make the socket {socket_path}: {error.strerror or error}") from None
+        self._socket_path = socket_path
+
+    async def close(self) -> None:
+        """Stop listening."""
+        await self._runner.cleanup()
+        if self._socket_path is not None:
+            with contextlib.suppress(OSError):
+                self._socket_path.unlink(missing_ok=True)
+
+    @web.middleware
+    async def _guard(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Let in who may come in, and turn what goes wrong into one line."""
+        if not self._allowed(request):
+            self._throttle.warning("token", f"a request from {request.remote} without the room's key was refused")
+            return web.json_response({"error": "the room's key is needed"}, status=401)
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            return web.json_response({"error": error.reason}, status=error.status)
+        except ControlError as error:
+            return web.json_response({"error": str(error)}, status=400)
+        except MusicSyncError as error:
+            return web.json_response({"error": str(error)}, status=409)
+        except (asyncio.CancelledError, ConnectionError):
+            raise
+        except Exception:
+            log.exception("a request failed by our own fault: %s %s", request.method, request.path)
+            return web.json_response({"error": "the host made a mistake; its log says more"}, status=500)
+
+    def _allowed(self, request: web.Request) -> bool:
+        if self._token is None:
+            return True
+        transport = request.transport
+        if transport is not None and isinstance(transport.get_extra_info("sockname"), str):
+            return True  # A Unix socket: who can open the file may.
+        given = request.headers.get("Authorization", "")
+        return hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode())
+
+    def _json_handler(
+        self, body_type: type[Any], handler: _Handler
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            raw = await request.read()
+            try:
+                body = msgspec.json.decode(raw or b"{}", type=body_type)
+            except msgspec.MsgspecError as error:
+                raise ControlError(f"the request is not understood: {error}") from None
+            answer = await handler(self._control, request.match_info, body)
+            if self._control.unsaved and "message" in answer:
+                answer["message"] += f" (but it would not survive a restart: {self._control.unsaved})"
+            return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
+
+        return handle
+
+    async def _media(self, request: web.Request) -> web.StreamResponse:
+        path = self._control.media_path(bytes.fromhex(request.match_info["content_id"]))
+        if path is None or not path.is_file():
+            raise web.HTTPNotFound(reason="no such track in any queue")
+        return web.FileResponse(path, chunk_size=1 << 18)

@@ -1,0 +1,234 @@
+"""The sound half of a peer: card, player, decoding, fetching and cache, behind one small face.
+
+Runs on the event loop's side; the audio callback and the decoding and fetching threads
+are behind :class:`Player`, :class:`DecodeAhead` and :class:`Fetcher`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from musicsyncd.errors import DeviceError, MediaError
+from musicsyncd.media.ahead import frames_wanted, tracks_wanted
+from musicsyncd.media.decoder import DecodeAhead
+from musicsyncd.media.store import Store, StoredTrack
+from musicsyncd.playback.player import Course, Player
+from musicsyncd.playback.timeline import Track
+from musicsyncd.protocol.wire import PlaybackStats
+from musicsyncd.system.fetch import Fetcher
+from musicsyncd.system.log import Throttle
+from musicsyncd.system.monotonic import now_ns
+from musicsyncd.system.output import Output, open_output
+from musicsyncd.units import LocalNs, ns_to_s
+
+log = logging.getLogger(__name__)
+
+_REOPEN_AFTER_S = 2.0
+_STALLED_AFTER_S = 3.0
+"""A card that has not asked for a block for so long is taken for gone."""
+
+
+class Speaker:
+    """Plays a course on an output, and opens the output again when it goes.
+
+    Args:
+        output: as ``--output`` says it.
+        device: as ``--device`` says it.
+        rate_hz: the card's rate, or None for its own choice.
+        buffer_ms: of the card.
+        cache_folder: where fetched tracks are kept.
+        cache_bytes: how much of them.
+        token: for the host's media; None for a room without a key.
+    """
+
+    def __init__(
+        self,
+        *,
+        output: str,
+        device: str | None,
+        rate_hz: int | None,
+        buffer_ms: float,
+        cache_folder: Path,
+        cache_bytes: int,
+        token: str | None,
+    ) -> None:
+        self._output_name, self._device, self._rate_hz, self._buffer_ms = output, device, rate_hz, buffer_ms
+        self._store = Store(cache_folder, cache_bytes)
+        self._fetcher = Fetcher(token or "")
+        self._tracks: dict[bytes, StoredTrack] = {}
+        self._course = Course()
+        self._gain = 1.0
+        self._channels = "stereo"
+        self._output: Output | None = None
+        self._decoder: DecodeAhead | None = None
+        self._player: Player | None = None
+        self._fault = ""
+        self._blocks, self._blocks_at_ns = 0, 0
+        self._underruns_before = 0
+        self._throttle = Throttle(log)
+
+    # -- the card ------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Open the output and begin to play.
+
+        Raises:
+            DeviceError: when it cannot be opened.
+            ConfigError: when there is no such output.
+        """
+        # Opening a card takes from milliseconds to seconds, and the network must not wait for it.
+        opened = await asyncio.to_thread(
+            open_output, self._output_name, device=self._device, rate_hz=self._rate_hz, buffer_ms=self._buffer_ms
+        )
+        self._decoder = DecodeAhead(self._open_track, opened.channels)
+        self._player = Player(opened.rate_hz, opened.channels, self._decoder)
+        self._player.follow(self._course)
+        self._player.set_gain(self._gain)
+        self._player.set_channels(self._channels)
+        self._output = opened
+        self._fault = ""
+        self._blocks, self._blocks_at_ns = 0, now_ns()
+        await asyncio.to_thread(opened.start, self._player.render)
+        log.info("playing on %s: %d Hz, %d channels", opened.description, opened.rate_hz, opened.channels)
+
+    async def keep_open(self) -> None:
+        """Open the output again whenever it is gone, for ever."""
+        while True:
+            await asyncio.sleep(_REOPEN_AFTER_S)
+            if self._output is not None and self._alive(self._output):
+                continue
+            if self._output is not None:
+                self._fault = f"{self._output.description} stopped asking for sound"
+                log.warning("%s: opening it again", self._fault)
+                await self._let_go()
+            try:
+                await self.open()
+            except DeviceError as error:
+                self._fault = str(error)
+                self._throttle.warning("card", str(error))
+
+    def _alive(self, output: Output) -> bool:
+        blocks = self._player.blocks if self._player is not None else 0
+        if blocks != self._blocks:
+            self._blocks, self._blocks_at_ns = blocks, now_ns()
+        return output.healthy() and ns_to_s(now_ns() - self._blocks_at_ns) < _STALLED_AFTER_S
+
+    async def _let_go(self) -> None:
+        output, decoder = self._output, self._decoder
+        self._output = self._player = self._decoder = None
+        if output is not None:
+            self._underruns_before += output.underruns
+            await asyncio.to_thread(output.close)
+        if decoder is not None:
+            await asyncio.to_thread(decoder.close)
+
+    async def fade_out(self) -> None:
+        """Come down to silence and wait until it is heard, half a second at most."""
+        player = self._player
+        if player is None or not player.sounding:
+            return
+        player.set_gain(0.0)
+        for _ in range(25):
+            if player.silent:
+                break
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(min(0.25, ns_to_s(player.lead_duration_ns)))
+
+    async def close(self) -> None:
+        """Stop everything."""
+        await self._let_go()
+        await asyncio.to_thread(self._fetcher.close)
+
+    # -- what to play --------------------------------------------------------------------------
+
+    def follow(self, course: Course) -> None:
+        """Play this from the next block on."""
+        self._course = course
+        if self._player is not None:
+            self._player.follow(course)
+
+    def set_gain(self, gain: float) -> None:
+        """Ramp to an amplitude, 0…1."""
+        self._gain = gain
+        if self._player is not None:
+            self._player.set_gain(gain)
+
+    def set_channels(self, channels: str) -> None:
+        """Play ``stereo``, or ``left``, ``right`` or their mean (``mono``) on both sides."""
+        self._channels = channels
+        if self._player is not None:
+            self._player.set_channels(channels)
+
+    def set_host(self, address: str, port: int) -> None:
+        """Fetch tracks from here."""
+        self._fetcher.set_host(address, port)
+
+    def look_ahead(self) -> None:
+        """Have decoded and fetched what will sound soon. Call it after every change and a few times a second."""
+        course = self._course
+        if course.mapping is None or self._decoder is None:
+            return
+        host_ns = course.mapping.host_at(LocalNs(now_ns() + course.delay_duration_ns))
+        wanted = tracks_wanted(course.timeline, host_ns)
+        self._hold(wanted)
+        self._fetcher.want([one for track in wanted if (one := self._tracks.get(track.content_id)) is not None])
+        self._decoder.want(frames_wanted(course.timeline, host_ns))
+
+    def _hold(self, wanted: list[Track]) -> None:
+        for track in wanted:
+            if track.content_id not in self._tracks:
+                try:
+                    self._tracks[track.content_id] = self._store.open(track)
+                except MediaError as error:
+                    self._fault = str(error)
+                    self._throttle.warning("store", str(error))
+        keep = {track.content_id for track in wanted}
+        for gone in [content_id for content_id in self._tracks if content_id not in keep]:
+            self._store.release(self._tracks.pop(gone))
+
+    def _open_track(self, track: Track) -> object:
+        stored = self._tracks.get(track.content_id)
+        if stored is None:
+            raise MediaError("the track is not held any more")
+        return stored.reader()
+
+    # -- what is to be said of it --------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """The card is open and asks for blocks."""
+        return self._output is not None and self._player is not None and self._alive(self._output)
+
+    def stats(self) -> PlaybackStats:
+        """Return what the peer reports of its sound."""
+        player, output = self._player, self._output
+        if player is None or output is None:
+            return PlaybackStats(state="no card", fault=self._fault[:120], underruns=self._underruns_before)
+        return PlaybackStats(
+            state=player.state,
+            sync_error_ns=round(player.sync_error_ns) if player.sounding else 0,
+            correction_ppm=player.correction_ppm if player.sounding else 0.0,
+            underruns=output.underruns + self._underruns_before,
+            starved_frames=player.starved_frames,
+            lead_duration_ns=player.lead_duration_ns,
+            card_ppm=player.dac.rate_ppm,
+            output=f"{output.description} {output.rate_hz} Hz"[:120],
+            fault=self._media_fault()[:120],
+        )
+
+    def _media_fault(self) -> str:
+        """Return what is wrong with the track that sounds or comes next, or with the fetching of it."""
+        course, decoder = self._course, self._decoder
+        if course.mapping is None or decoder is None:
+            return self._fault
+        for track in tracks_wanted(course.timeline, course.mapping.host_at(LocalNs(now_ns()))):
+            if (fault := decoder.faults.get(track.content_id)) is not None:
+                return fault
+            stored = self._tracks.get(track.content_id)
+            if stored is not None and not stored.complete and self._fetcher.fault:
+                return self._fetcher.fault
+        return self._fault
+
+

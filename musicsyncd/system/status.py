@@ -1,0 +1,83 @@
+"""What ``status`` shows, as plain values for JSON: units are in the names, as everywhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from musicsyncd.protocol.host import PeerInfo
+from musicsyncd.protocol.wire import ClockStats, PlaybackStats
+from musicsyncd.system.database import SavedPeer
+from musicsyncd.units import ns_to_ms, ns_to_s, ns_to_us
+
+if TYPE_CHECKING:
+    from musicsyncd.system.control import Room
+
+
+def room_status(room: Room, now_host_ns: int, lead_duration_ns: int) -> dict[str, Any]:
+    """Return what a room does."""
+    queue, transport = room.queue, room.transport
+    entry, frame = transport.position(now_host_ns)
+    shown = None
+    position_s = 0.0
+    if entry is not None:
+        track = entry.track
+        position_s = frame / track.rate_hz if track is not None else 0.0
+        shown = {
+            "title": entry.title,
+            "artist": entry.artist,
+            "path": entry.path,
+            "duration_s": entry.duration_s,
+            "rate_hz": track.rate_hz if track is not None else None,
+            "channels": track.channels if track is not None else None,
+        }
+    return {
+        "name": room.name,
+        "mode": transport.mode,
+        "volume": room.volume,
+        "muted": room.muted,
+        "revision": room.said.revision if room.said is not None else 0,
+        "track": shown,
+        "position_s": round(position_s, 3),
+        "queue_length": len(queue),
+        "queue_position": queue.current + 1 if queue.current is not None else None,
+        "fault": next((one.fault for one in queue.entries if one.fault), ""),
+        "lead_ms": round(ns_to_ms(lead_duration_ns), 1),
+    }
+
+
+def peer_status(saved: SavedPeer, info: PeerInfo | None, now_host_ns: int) -> dict[str, Any]:
+    """Return how a speaker is; with no report since this start, only what is kept for it."""
+    present = info is not None and info.present
+    clock = info.report.clock if info is not None else ClockStats()
+    playback = info.report.playback if info is not None else PlaybackStats(state="away")
+    return {
+        "id": saved.peer_id.hex(),
+        "name": saved.name,
+        "room": saved.room,
+        "address": info.address[0] if info is not None else None,
+        "reach": info.reach if info is not None and present else "away",
+        "seen_s_ago": round(ns_to_s(now_host_ns - info.seen_host_ns), 1) if info is not None else None,
+        "version": info.report.version if info is not None else None,
+        "volume": saved.volume,
+        "muted": saved.muted,
+        "output_delay_ms": saved.output_delay_us / 1000,
+        "channels": saved.channels,
+        "state": playback.state if present else "away",
+        "sync_error_us": round(ns_to_us(playback.sync_error_ns), 1),
+        "correction_ppm": round(playback.correction_ppm, 2),
+        "card_ppm": round(playback.card_ppm, 2),
+        "underruns": playback.underruns,
+        "starved_frames": playback.starved_frames,
+        "output": playback.output,
+        "fault": playback.fault,
+        "lead_ms": round(ns_to_ms(playback.lead_duration_ns), 1),
+        "clock": {
+            "offset_us": round(ns_to_us(clock.offset_ns), 1),
+            "skew_ppm": round(clock.skew_ppm, 2),
+            "uncertainty_us": round(ns_to_us(clock.uncertainty_ns), 1),
+            "round_trip_us": round(ns_to_us(clock.round_trip_ns), 1),
+            "jitter_us": round(ns_to_us(clock.jitter_ns), 1),
+            "loss_percent": round(100 * clock.loss, 1),
+            "stamps": clock.stamps,
+        },
+    }

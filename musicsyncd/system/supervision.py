@@ -1,0 +1,107 @@
+"""What keeps a daemon in order: signals, systemd's notifications and watchdog, one instance a name.
+
+The notification protocol is systemd's sd_notify(3): datagrams of ``KEY=value`` lines to
+the socket in ``NOTIFY_SOCKET``. Without one, nothing is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import IO, Any
+
+from musicsyncd.errors import ConfigError
+
+
+def notify(message: str) -> None:
+    """Tell systemd, for example ``READY=1``; no harm is done where there is none."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
+            out.connect(address)
+            out.sendall(message.encode())
+    except OSError:
+        pass  # The service manager went away; the music need not.
+
+
+def on_stop_signals() -> asyncio.Event:
+    """Return an event that SIGTERM and SIGINT set. A second SIGINT ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def first() -> None:
+        if stop.is_set():
+            os._exit(130)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, first)
+    return stop
+
+
+async def until_stopped(stop: asyncio.Event, *work: Coroutine[Any, Any, None]) -> None:
+    """Run work that never ends until the event is set; what goes wrong in it comes out here."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
+        for one in tasks:
+            if one.done():
+                one.result()
+    finally:
+        for one in [*tasks, stopped]:
+            one.cancel()
+        await asyncio.gather(*tasks, stopped, return_exceptions=True)
+
+
+def settle_interpreter(*, switch_interval_s: float = 0.0005) -> None:
+    """Make Python hand over between threads quickly, and keep what is there out of garbage collections.
+
+    The audio callback waits for the interpreter's lock; with the default interval of 5 ms a busy
+    thread can hold it for most of a block.
+    """
+    sys.setswitchinterval(switch_interval_s)
+    gc.collect()
+    gc.freeze()
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder of our own that nobody else may look into, and return it.
+
+    Raises:
+        ConfigError: when it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder {folder}: {error.strerror}") from None
+    return folder
+
+
+def claim(folder: Path, what: str) -> IO[str]:
+    """Claim a folder for this process until the returned file is closed, so that two never share their state.
+
+    Raises:
+        ConfigError: when another process has it.
+    """
+    try:
+        lock = open(make_folder(folder) / "lock", "w", encoding="ascii")  # noqa: SIM115 - it stays open on purpose
+    except OSError as error:
+        raise ConfigError(f"cannot write in {folder}: {error.strerror}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise ConfigError(f"{what} runs on this machine already: stop it, or choose another --name") from None
+    return lock
