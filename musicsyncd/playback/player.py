@@ -151,7 +151,7 @@ class Player:
         wanted_ns_per_frame = line.ns_per_frame * (1.0 + mapping.skew_ppm * 1e-6)
         moved = course.host_epoch != before.host_epoch
         if not self.sounding:
-            self._servo.reset()  # Nothing is heard, so there is nothing to slew.
+            self._servo.restart()  # Nothing is heard, so there is nothing to slew.
         plan = self._servo.plan(wanted_host_ns, wanted_ns_per_frame, len(out), must_step=moved or not steady)
         self.plan = plan
         was_sounding = self.sounding
@@ -172,10 +172,7 @@ class Player:
 
     def _blend(self, plan: Plan, course: Course, before: Course, out: Samples, was_sounding: bool) -> None:
         """Cross over from what would have sounded, where this block does not continue it."""
-        start_host_ns, ns_per_frame = plan.start_host_ns, plan.ns_per_frame
         stepped = plan.old_start_host_ns is not None
-        if plan.old_start_host_ns is not None:
-            start_host_ns, ns_per_frame = plan.old_start_host_ns, plan.old_ns_per_frame
         if not was_sounding:
             # From silence into the middle of a track that the time line has sounding already: come in softly.
             frames = min(len(out), CROSSFADE_FRAMES)
@@ -189,7 +186,11 @@ class Player:
         if len(self._scratch) < frames:
             self._scratch = np.zeros((CROSSFADE_FRAMES, out.shape[1]), np.float32)
         old = self._scratch[:frames]
-        self._renderer.render(before.timeline, start_host_ns, 0.0, ns_per_frame, old)
+        if plan.old_start_host_ns is None:
+            line = plan.start_host_ns, plan.start_fraction_ns, plan.ns_per_frame
+        else:
+            line = plan.old_start_host_ns, plan.old_start_fraction_ns, plan.old_ns_per_frame
+        self._renderer.render(before.timeline, *line, old)
         rise = _rise(frames)
         out[:frames] *= rise
         old *= 1.0 - rise

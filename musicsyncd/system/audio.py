@@ -24,7 +24,7 @@ import numpy.typing as npt
 from musicsyncd.errors import DeviceError
 from musicsyncd.system.monotonic import now_ns
 from musicsyncd.system.output import BLOCK_FRAMES, FALLBACK_RATE_HZ, RenderBlock
-from musicsyncd.units import NS_PER_S
+from musicsyncd.units import NS_PER_S, s_to_ns
 
 log = logging.getLogger(__name__)
 
@@ -229,6 +229,7 @@ class PortAudioOutput:
             )
         except self._sounddevice.PortAudioError as error:
             raise DeviceError(_say(found, error)) from None
+        self._latency_ns = s_to_ns(self._stream.latency)
 
     def _rate(self, device: Device, wanted_hz: int | None) -> int:
         """Return the rate to open a card with: what was asked for, or 48 kHz, or the card's default."""
@@ -280,6 +281,8 @@ class PortAudioOutput:
             if status and status.output_underflow:
                 self.underruns += 1
             sounds_ns = self.clock.to_local_ns(when.outputBufferDacTime, when.currentTime, local_ns)
+            if sounds_ns == 0:  # The card does not say: by the count of what PortAudio holds, and the callback's instant.
+                sounds_ns = local_ns + self._latency_ns
             if self._render is not None:
                 self._render(out, self._frame, sounds_ns, local_ns)
         except Exception as error:  # An exception here would end the stream without a word.

@@ -21,7 +21,8 @@ from typing import Any
 from musicsyncd.config import DEFAULT_ROOM, check_room
 from musicsyncd.errors import ControlError, MediaError, MusicSyncError
 from musicsyncd.media.queue import Entry, Queue
-from musicsyncd.playback.transport import Transport, format_position
+from musicsyncd.playback.seek import format_position
+from musicsyncd.playback.transport import Transport
 from musicsyncd.protocol.host import HostNode, RoomState
 from musicsyncd.system.database import Database, SavedRoom
 from musicsyncd.system.log import Throttle

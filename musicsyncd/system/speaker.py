@@ -13,7 +13,8 @@ from pathlib import Path
 from musicsyncd.errors import DeviceError, MediaError
 from musicsyncd.media.ahead import frames_wanted, tracks_wanted
 from musicsyncd.media.decoder import DecodeAhead
-from musicsyncd.media.store import Store, StoredTrack
+from musicsyncd.media.store import Store
+from musicsyncd.media.stored import StoredReader, StoredTrack
 from musicsyncd.playback.player import Course, Player
 from musicsyncd.playback.timeline import Track
 from musicsyncd.protocol.wire import PlaybackStats
@@ -188,7 +189,7 @@ class Speaker:
         for gone in [content_id for content_id in self._tracks if content_id not in keep]:
             self._store.release(self._tracks.pop(gone))
 
-    def _open_track(self, track: Track) -> object:
+    def _open_track(self, track: Track) -> StoredReader:
         stored = self._tracks.get(track.content_id)
         if stored is None:
             raise MediaError("the track is not held any more")

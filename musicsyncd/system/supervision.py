@@ -52,15 +52,16 @@ def on_stop_signals() -> asyncio.Event:
 
 async def until_stopped(stop: asyncio.Event, *work: Coroutine[Any, Any, None]) -> None:
     """Run work that never ends until the event is set; what goes wrong in it comes out here."""
-    tasks = [asyncio.ensure_future(one) for one in work]
-    stopped = asyncio.ensure_future(stop.wait())
+    tasks = [asyncio.create_task(one) for one in work]
+    stopped = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
         for one in tasks:
             if one.done():
                 one.result()
     finally:
-        for one in [*tasks, stopped]:
+        stopped.cancel()
+        for one in tasks:
             one.cancel()
         await asyncio.gather(*tasks, stopped, return_exceptions=True)
 

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from musicsyncd.config import NetworkConfig
 from musicsyncd.errors import ConfigError
+from musicsyncd.protocol.node import Address, Outgoing
 from musicsyncd.system.interfaces import Interface, choose
 from musicsyncd.system.log import Throttle
 from musicsyncd.system.monotonic import RealtimeBridge, now_ns
@@ -34,22 +35,6 @@ _INTERFACES_EVERY_S = 2.0
 _REJOIN_EVERY_S = 60.0
 
 log = logging.getLogger(__name__)
-
-Address = tuple[str, int]
-
-
-class Outgoing(Protocol):
-    """A datagram that a node wants sent; to the group when the address is None."""
-
-    @property
-    def data(self) -> bytes:
-        """The bytes."""
-        ...
-
-    @property
-    def address(self) -> Address | None:
-        """Where to."""
-        ...
 
 
 class Node(Protocol):

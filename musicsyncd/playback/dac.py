@@ -1,0 +1,368 @@
+"""When each frame of the sound card sounds.
+
+Owns the line through (frame counter, time at the converter) pairs, one pair from each audio
+callback. Must not know of hosts, tracks or servos; its only clock is the peer's ``local_ns``.
+
+Theory: what a card says of its own time is late and never early. It rounds to whole frames, it
+moves its pointer in steps of 1 or 10 ms, or the call that asked was held up. So the truth is the
+line under all the points: of all lines that no point lies below, the one that is highest at the
+middle of the points (S. B. Moon, P. Skelly, D. Towsley, *Estimation and Removal of Clock Skew from
+Network Delay Measurements*, INFOCOM 1999). Where lateness is distributed exponentially that is the
+most likely line, and a normal prior of the rate enters as a parabola. Its error falls with the
+number of points, not with its square root.
+
+Limits of the theory: a card whose pointer never happens to be read right after it moved is late by
+the least lateness it does show, and nothing in the pairs tells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from musicsyncd.units import NS_PER_MS, NS_PER_S, NS_PER_US, LocalNs
+
+_MEMORY_NS = 60 * NS_PER_S
+"""Age of the oldest points: a crystal's rate is steady to better than 1 ppm for about so long."""
+
+_BUCKET_NS = NS_PER_S // 2
+"""Only the lowest point of each such stretch is kept."""
+
+_BUCKET_SHARE = 16
+"""At first a stretch is this part of all the time since the start, so that few points are enough."""
+
+_MAX_BUCKETS = 192
+"""60 s of half seconds, and 50 shorter ones from the first 8 s."""
+
+_REFIT_NS = NS_PER_S // 4
+_EAGER_OBSERVATIONS = 8
+"""The first ones are each fitted at once, then whenever the line is a third longer, then four times a second."""
+
+_MAX_SKEW = 500e-6
+"""No crystal is further from its nominal rate."""
+
+_PRIOR_SKEW = 100e-6
+"""Where a crystal is as a rule (one standard deviation), before anything is known of this one."""
+
+_RESTART_SKEW = 5e-6
+"""How well the rate is known at best after a discontinuity: the crystal is the same."""
+
+_JUMP_NS = 500 * NS_PER_US
+"""What is this far off is held back for confirmation, on top of how far off the card is now and then."""
+
+_AGREE_NS = 200 * NS_PER_US
+"""Held pairs that lie so close together are a new line and no outliers."""
+
+_HELD_TO_RESTART = 4
+"""So many in a row confirm a jump: 85 ms of blocks of 1,024 frames."""
+
+_MAX_HELD = 8
+"""So many that are early and do not agree end the line as well: it cannot be right."""
+
+_SETTLING_NS = NS_PER_S
+"""Before this the card's own steps are not known yet, and only whole buckets are taken for a jump."""
+
+_ISOLATED_NS = 100 * NS_PER_US
+"""A lowest point so far below all others, and thrice their median, was early and is forgotten."""
+
+_BUCKETS_COMPARED = 24
+_BUCKETS_BEFORE = 4
+_BUCKETS_LATE = 2
+_UNUSUAL = 10.0
+"""Of the last 24 whole buckets, two or more at the end that are late by ten times the median are a gap. The least
+lateness of a bucket is distributed exponentially at the worst, so chance does it with e^(−2·7) at each."""
+
+_STALLED_TO_COUNT = 3
+"""So many times in a row that are zero or do not move, and the callbacks' own times are used; and back again."""
+
+_UNKNOWN_NS = float(NS_PER_MS)
+"""How late a single pair may be; it counts less with every further one."""
+
+_GRID = np.linspace(-1.0, 1.0, 33)
+_ZOOMS = 4
+"""Each level of the search is 16 times as fine as the one before: ±500 ppm ends at 0.008 ppm."""
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class DacLine:
+    """A card's time as a straight line.
+
+    Attributes:
+        dac_frame: a frame of the card's counter.
+        local_ns: when it sounds.
+        ns_per_frame: how long a frame takes.
+        uncertainty_ns: about how wrong ``local_ns`` is (two standard deviations), apart from a lateness
+            that the card never goes without.
+    """
+
+    dac_frame: int
+    local_ns: LocalNs
+    ns_per_frame: float
+    uncertainty_ns: float
+
+    def local_at(self, dac_frame: int) -> LocalNs:
+        """Return when a frame sounds, rounded to a nanosecond."""
+        return LocalNs(self.local_ns + round((dac_frame - self.dac_frame) * self.ns_per_frame))
+
+
+class DacModel:
+    """Fits a line to what a card says of its time. Called in the audio callback: it never raises.
+
+    Args:
+        nominal_rate_hz: frames a second, as the card was opened.
+
+    Attributes:
+        line: the line as it is now, or None before the first pair.
+        discontinuities: how often frames were lost, repeated or held up, and the line began anew.
+        counting: the card's own times are not usable, and the callbacks' are used in their place.
+    """
+
+    def __init__(self, nominal_rate_hz: int) -> None:
+        self._nominal_ns = NS_PER_S / nominal_rate_hz
+        self.line: DacLine | None = None
+        self.discontinuities = 0
+        self.counting = False
+        # The skew is that of local time against the card's: negative when the card runs fast.
+        self._skew = self._centre = 0.0
+        self._skew_sigma = self._centre_sigma = _PRIOR_SKEW
+        self._x = np.zeros(_MAX_BUCKETS)
+        self._y = np.zeros(_MAX_BUCKETS)
+        self._above = np.zeros(0)
+        self._latest = np.zeros(_MAX_BUCKETS)
+        self._held: list[tuple[int, int, float]] = []
+        self._last_frame = 0
+        self._last_dac_ns = 0
+        self._unlike = 0
+        self._begin(0, 0)
+
+    @property
+    def rate_ppm(self) -> float:
+        """The card's rate against the nominal one, positive when the card runs fast."""
+        return (1.0 / (1.0 + self._skew) - 1.0) * 1e6
+
+    def observe(self, dac_frame: int, dac_local_ns: int, now_local_ns: int = 0) -> bool:
+        """Take one pair.
+
+        Args:
+            dac_frame: the card's frame at which the block of this callback begins.
+            dac_local_ns: when that frame will leave the converter, as the card says; 0 if it does not.
+            now_local_ns: the same by the callback's own time (now and the latency asked for), used
+                when ``dac_local_ns`` is zero or stalled; 0 if there is none.
+
+        Returns:
+            False when the line began anew: frames were lost, repeated or held up, the card was
+            restarted, or its times became usable or unusable.
+        """
+        usable = dac_local_ns > 0 and dac_local_ns != self._last_dac_ns
+        self._last_dac_ns = dac_local_ns
+        if self.line is None:
+            self.counting = not usable
+            at_ns = now_local_ns if self.counting else dac_local_ns
+            if at_ns > 0:
+                self._restart([(dac_frame, at_ns)])
+            return True
+        if usable == self.counting:
+            self._unlike += 1
+            if self._unlike >= _STALLED_TO_COUNT and (usable or now_local_ns > 0):
+                self.counting = not usable
+                return self._discontinuity([(dac_frame, dac_local_ns if usable else now_local_ns)])
+        else:
+            self._unlike = 0
+        at_ns = now_local_ns if self.counting else dac_local_ns
+        if at_ns <= 0 or not (usable or self.counting):
+            return True
+        if dac_frame <= self._last_frame:
+            return self._discontinuity([(dac_frame, at_ns)])
+        return self._take(dac_frame, at_ns)
+
+    def restart(self) -> None:
+        """Forget where frames sound, but not the crystal's rate: for an underrun that the card told of."""
+        self.discontinuities += self.line is not None
+        self.line = None
+        self._held.clear()
+
+    def _discontinuity(self, pairs: list[tuple[int, int]]) -> bool:
+        self.discontinuities += 1
+        self._restart(pairs)
+        return False
+
+    def _restart(self, pairs: list[tuple[int, int]]) -> None:
+        """Begin a line with these pairs, keeping what is known of the rate."""
+        self._centre = self._skew
+        self._centre_sigma = min(_PRIOR_SKEW, max(_RESTART_SKEW, self._skew_sigma))
+        self._begin(*pairs[0])
+        for dac_frame, at_ns in pairs:
+            self._add(dac_frame, at_ns)
+
+    def _begin(self, dac_frame: int, at_ns: int) -> None:
+        self._origin_frame = dac_frame
+        self._origin_ns = at_ns
+        self._intercept_ns = 0.0
+        self._latest_ns = 0.0
+        self._buckets = 0
+        self._observations = 0
+        self._bucket_end = 0.0
+        self._fitted_x = 0.0
+        self._held.clear()
+        self._unlike = 0
+
+    def _lateness_ns(self, dac_frame: int, at_ns: int) -> float:
+        x = (dac_frame - self._origin_frame) * self._nominal_ns
+        return (at_ns - self._origin_ns) - x - self._intercept_ns - self._skew * x
+
+    def _take(self, dac_frame: int, at_ns: int) -> bool:
+        """Add a pair, or hold it back while it may be an outlier or the first after a jump."""
+        late_ns = self._lateness_ns(dac_frame, at_ns)
+        settled = (dac_frame - self._origin_frame) * self._nominal_ns > _SETTLING_NS
+        tolerance_ns = _JUMP_NS + 1.25 * self._latest_ns
+        if abs(late_ns) <= tolerance_ns or not settled:
+            for _, _, held_ns in self._held:
+                self._note_lateness(held_ns)
+            self._held.clear()
+            late_from = self._late_jump() if self._add(dac_frame, at_ns) else None
+            if late_from is not None:
+                return self._discontinuity(self._pairs_from(late_from))
+            return True
+        self._last_frame = dac_frame
+        self._held.append((dac_frame, at_ns, late_ns))
+        recent = [held_ns for _, _, held_ns in self._held[-_HELD_TO_RESTART:]]
+        if len(recent) == _HELD_TO_RESTART and max(recent) - min(recent) <= _AGREE_NS:
+            return self._discontinuity([(frame, ns) for frame, ns, _ in self._held[-_HELD_TO_RESTART:]])
+        if len(self._held) == _MAX_HELD:
+            if max(held_ns for _, _, held_ns in self._held) < 0:
+                return self._discontinuity([(frame, ns) for frame, ns, _ in self._held])
+            self._note_lateness(self._held.pop(0)[2])
+        return True
+
+    def _note_lateness(self, late_ns: float) -> None:
+        """Remember how late this card can be without a frame having been lost."""
+        if self._buckets:
+            self._latest[self._buckets - 1] = max(self._latest[self._buckets - 1], late_ns)
+        self._latest_ns = max(self._latest_ns, late_ns)
+
+    def _add(self, dac_frame: int, at_ns: int) -> bool:
+        """Put a pair into its bucket, fit the line when it is time, and say whether it was."""
+        self._last_frame = dac_frame
+        self._observations += 1
+        x = (dac_frame - self._origin_frame) * self._nominal_ns
+        y = (at_ns - self._origin_ns) - x
+        if x >= self._bucket_end:
+            self._open_bucket(x, y)
+        last = self._buckets - 1
+        # Which of two is lower is asked along the line, or a card that is far off would always keep the last.
+        if y - self._skew * x < self._y[last] - self._skew * self._x[last]:
+            self._x[last], self._y[last] = x, y
+        self._note_lateness(y - self._intercept_ns - self._skew * x)
+        if self._observations > _EAGER_OBSERVATIONS and x - self._fitted_x < min(_REFIT_NS, x / 4):
+            return False
+        self._refit(x)
+        return True
+
+    def _open_bucket(self, x: float, y: float) -> None:
+        while self._buckets == _MAX_BUCKETS or (self._buckets and x - self._x[0] > _MEMORY_NS):
+            self._forget(0)
+        self._x[self._buckets], self._y[self._buckets], self._latest[self._buckets] = x, y, 0.0
+        self._buckets += 1
+        self._bucket_end = x + min(_BUCKET_NS, x / _BUCKET_SHARE)
+
+    def _refit(self, x_now: float) -> None:
+        """Find the line under the buckets' points and publish it."""
+        self._fitted_x = x_now
+        x = self._x[: self._buckets] - x_now
+        low = self._y[: self._buckets]
+        skew, height = self._envelope(x, low)
+        early = self._early_outlier(x, low)
+        if early is not None:
+            self._forget(early)
+            x, low = np.delete(x, early), np.delete(low, early)
+            skew, height = self._envelope(x, low)
+        self._above = low - skew * x - height
+        self._skew = skew
+        self._intercept_ns = height - skew * x_now
+        self._latest_ns = float(self._latest[: self._buckets].max())
+        self._publish(x_now, x)
+
+    def _envelope(self, x: Array, y: Array) -> tuple[float, float]:
+        """Return slope and height at x = 0 of the line under the points that is highest in their middle.
+
+        The middle is that of the time they span: the points lie closer at the start, where the buckets
+        are short, and the middle of the points would rest the line on a short stretch of it.
+        """
+        middle = 0.5 * float(x[0] + x[-1])
+        above = y - self._skew * x
+        noise_ns = max(float(above.mean() - above.min()), self._nominal_ns / 2)
+        penalty_ns = noise_ns / (2 * len(x) * self._centre_sigma**2)
+        from_middle = x - middle
+        skew, reach = 0.0, _MAX_SKEW
+        for _ in range(_ZOOMS):
+            skews = np.clip(skew + reach * _GRID, -_MAX_SKEW, _MAX_SKEW)
+            heights = (y - skews[:, None] * from_middle).min(axis=1)
+            # The sum of two concave functions has one maximum, so its neighbours enclose it.
+            skew = float(skews[np.argmax(heights - penalty_ns * (skews - self._centre) ** 2)])
+            reach /= 16
+        return skew, float((y - skew * x).min())
+
+    def _early_outlier(self, x: Array, y: Array) -> int | None:
+        """Return the index of a point that is alone below the line under all others, if there is one."""
+        if len(x) < 4:
+            return None
+        along = y - self._skew * x
+        lowest, second = np.argpartition(along, 1)[:2].tolist()
+        if along[second] - along[lowest] <= _ISOLATED_NS:
+            return None
+        others_x, others_y = np.delete(x, lowest), np.delete(y, lowest)
+        skew, height = self._envelope(others_x, others_y)
+        usual_ns = float(np.median(others_y - skew * others_x - height))
+        below_ns = height + skew * x[lowest] - y[lowest]
+        return int(lowest) if below_ns > _ISOLATED_NS + 3.0 * usual_ns else None
+
+    def _forget(self, index: int) -> None:
+        """Drop a bucket; if it is the open one, the next pair opens another."""
+        if index == self._buckets - 1:
+            self._bucket_end = 0.0
+        for column in (self._x, self._y, self._latest):
+            column[index:-1] = column[index + 1 :]
+        self._buckets -= 1
+
+    def _late_jump(self) -> int | None:
+        """Return the bucket from which on all are later than the card ever is, if there is one.
+
+        That is how a gap shows in the first second, and one that is shorter than the card's own steps.
+        """
+        whole = self._above[:-1][-_BUCKETS_COMPARED:]
+        splits = np.arange(_BUCKETS_BEFORE, len(whole) - _BUCKETS_LATE + 1)
+        if not splits.size:
+            return None
+        least_after = np.minimum.accumulate(whole[::-1])[::-1][splits]
+        late = np.flatnonzero(least_after > _JUMP_NS + _UNUSUAL * float(np.median(whole)))
+        return len(self._above) - 1 - len(whole) + int(splits[late[0]]) if late.size else None
+
+    def _pairs_from(self, bucket: int) -> list[tuple[int, int]]:
+        """Return the points of a bucket and all that follow as pairs again."""
+        kept = slice(bucket, self._buckets)
+        return [
+            (self._origin_frame + round(x / self._nominal_ns), self._origin_ns + round(x + y))
+            for x, y in zip(self._x[kept].tolist(), self._y[kept].tolist(), strict=True)
+        ]
+
+    def _publish(self, x_now: float, x: Array) -> None:
+        """Make the line of what was fitted, and say how sure it is."""
+        count = len(x)
+        noise_ns = max(float(self._above.mean()), self._nominal_ns / 8)
+        spread = float(x.std()) if count > 1 else 0.0
+        if spread > 0.0:
+            fitted_sigma = 2.0 * noise_ns / (count * spread)
+            self._skew_sigma = (self._centre_sigma**-2 + fitted_sigma**-2) ** -0.5
+        else:
+            self._skew_sigma = self._centre_sigma
+        uncertainty_ns = 2.0 * noise_ns / count + self._skew_sigma * -float(x[0]) + _UNKNOWN_NS / self._observations
+        self.line = DacLine(
+            dac_frame=self._last_frame,
+            local_ns=LocalNs(self._origin_ns + round(x_now + self._intercept_ns + self._skew * x_now)),
+            ns_per_frame=self._nominal_ns * (1.0 + self._skew),
+            uncertainty_ns=uncertainty_ns,
+        )

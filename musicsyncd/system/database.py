@@ -1,0 +1,427 @@
+"""What a host keeps across its restarts, in one SQLite file.
+
+Owns the schema and the file. Knows the shapes of what is kept and not what it is for.
+Everything is small and rare, so calls are synchronous and may come from the event
+loop: adding a track to a queue of a thousand is one row, one blob and one sync of the disk.
+
+The file is written with write-ahead logging and ``synchronous=FULL``: what a call has
+saved survives a power cut. It is opened exclusively, because two hosts with one identity
+and one count of epochs would each be taken for the other.
+
+Errors of opening are :class:`ConfigError`; errors of a call are
+:class:`MusicSyncError`, and the daemon goes on without having saved.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from musicsyncd.errors import ConfigError, MusicSyncError
+from musicsyncd.media.queue import Entry
+from musicsyncd.playback.timeline import Track
+
+_T = TypeVar("_T")
+
+VERSION = 1
+"""Of the schema, in ``user_version``. Rises when an older program could not read the file any more."""
+
+APPLICATION_ID = 0x6D737964
+"""``msyd`` in ASCII: tells our file from any other SQLite database."""
+
+MAX_ROOMS = 64
+"""Rooms of one host: more than any house has."""
+
+MAX_PEERS = 1024
+"""Peers whose settings are kept."""
+
+MAX_TRACKS = 50_000
+"""Tracks whose hashes are remembered; the ones saved longest ago go first."""
+
+_LOCK_TIMEOUT_S = 2.0
+"""A host that is just ending gets this long to let the file go."""
+
+_SCHEMA = """
+CREATE TABLE meta (only INTEGER PRIMARY KEY CHECK (only = 1), host_id BLOB NOT NULL, epoch INTEGER NOT NULL);
+CREATE TABLE rooms (
+    name TEXT PRIMARY KEY, volume INTEGER NOT NULL, muted INTEGER NOT NULL, snapshot BLOB NOT NULL,
+    next_number INTEGER NOT NULL, queue_order BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE entries (
+    room TEXT NOT NULL REFERENCES rooms(name) ON DELETE CASCADE, number INTEGER NOT NULL,
+    path BLOB NOT NULL, title TEXT NOT NULL, artist TEXT NOT NULL, duration_s REAL NOT NULL,
+    track BLOB, fault TEXT NOT NULL, PRIMARY KEY (room, number)
+) WITHOUT ROWID;
+CREATE TABLE peers (
+    peer_id BLOB PRIMARY KEY, name TEXT NOT NULL, room TEXT NOT NULL, volume INTEGER NOT NULL,
+    muted INTEGER NOT NULL, output_delay_us INTEGER NOT NULL, channels TEXT NOT NULL,
+    settings_revision INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE tracks (
+    path BLOB PRIMARY KEY, file_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, track BLOB NOT NULL,
+    title TEXT NOT NULL, artist TEXT NOT NULL, album TEXT NOT NULL, saved INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX tracks_saved ON tracks (saved);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RoomRecord:
+    """A room as it is kept.
+
+    Attributes:
+        name: its name.
+        volume: percent.
+        muted: it is silent.
+        snapshot: of its transport, values that JSON has.
+        next_number: of its queue.
+        entries: of its queue, in order.
+    """
+
+    name: str
+    volume: int = 100
+    muted: bool = False
+    snapshot: Mapping[str, object] = field(default_factory=dict)
+    next_number: int = 1
+    entries: tuple[Entry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRecord:
+    """What the host keeps for a peer; see :class:`musicsyncd.protocol.wire.Settings`."""
+
+    peer_id: bytes
+    name: str
+    room: str
+    volume: int = 100
+    muted: bool = False
+    output_delay_us: int = 0
+    channels: str = "stereo"
+    settings_revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TrackRecord:
+    """What hashing a file has shown, good for as long as its size and time of change are the same.
+
+    Attributes:
+        path: the file.
+        file_bytes: its size; what peers fetch may be another encoding and has its own in ``track``.
+        mtime_ns: its time of change, of the file system's clock.
+        track: what peers fetch.
+        title: from its tags.
+        artist: from its tags.
+        album: from its tags.
+    """
+
+    path: str
+    file_bytes: int
+    mtime_ns: int
+    track: Track
+    title: str = ""
+    artist: str = ""
+    album: str = ""
+
+
+class Database:
+    """The open file. Not to be shared between threads."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, or make it and its folder.
+
+        Raises:
+            ConfigError: it cannot be opened or made, another host has it open, it is not
+                ours, is damaged, or was written by a newer version.
+        """
+        self._path = path
+        self._saved: dict[str, dict[int, Entry]] = {}
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, timeout=_LOCK_TIMEOUT_S, isolation_level=None)
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigError(f"cannot open {path}: {error}; its folder must be writable by this user") from None
+        try:
+            self._set_up()
+        except sqlite3.Error as error:
+            self._connection.close()
+            raise ConfigError(_why_not_open(path, error)) from None
+        except ConfigError:
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file; what was saved is there already."""
+        self._connection.close()
+
+    def host_id(self) -> bytes:
+        """Return the host's 8 bytes, made when the file was."""
+        with self._reading():
+            found: bytes = self._connection.execute("SELECT host_id FROM meta").fetchone()[0]
+            return found
+
+    def next_epoch(self) -> int:
+        """Count one more start of the host, durably, and return the count, from 1.
+
+        Raises:
+            MusicSyncError: it cannot be saved; starting anyway would repeat an epoch.
+        """
+        with self._writing("the count of starts"):
+            self._connection.execute("UPDATE meta SET epoch = epoch + 1")
+            found: int = self._connection.execute("SELECT epoch FROM meta").fetchone()[0]
+        return found
+
+    def rooms(self) -> list[RoomRecord]:
+        """Return all rooms with their queues, by name."""
+        with self._reading():
+            rows = self._connection.execute(
+                "SELECT name, volume, muted, snapshot, next_number, queue_order FROM rooms ORDER BY name"
+            ).fetchall()
+            records = []
+            for name, volume, muted, snapshot, next_number, order in rows:
+                by_number = self._load_entries(name)
+                self._saved[name] = by_number
+                numbers = _decoded(order, list[int]) or []
+                entries = tuple(by_number[number] for number in numbers if number in by_number)
+                kept: dict[str, object] = _decoded(snapshot, dict[str, object]) or {}
+                records.append(RoomRecord(name, volume, bool(muted), kept, next_number, entries))
+            return records
+
+    def save_room(self, room: RoomRecord) -> None:
+        """Save a room, new or known, in one transaction; of its queue only what is different.
+
+        Raises:
+            MusicSyncError: it cannot be saved; what was saved before is still there.
+        """
+        with self._reading():
+            known = self._saved[room.name] if room.name in self._saved else self._load_entries(room.name)
+        new = {entry.number: entry for entry in room.entries}
+        changed = [entry for number, entry in new.items() if known.get(number) is not entry]
+        changed = [entry for entry in changed if known.get(entry.number) != entry]
+        gone = [(room.name, number) for number in known if number not in new]
+        with self._writing(f"room {room.name}"):
+            self._check_room_for("rooms", MAX_ROOMS, "name", room.name)
+            self._connection.execute(
+                "INSERT INTO rooms VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET volume = "
+                "excluded.volume, muted = excluded.muted, snapshot = excluded.snapshot, "
+                "next_number = excluded.next_number, queue_order = excluded.queue_order",
+                (
+                    room.name,
+                    room.volume,
+                    room.muted,
+                    msgspec.json.encode(room.snapshot),
+                    room.next_number,
+                    msgspec.json.encode([entry.number for entry in room.entries]),
+                ),
+            )
+            self._connection.executemany("DELETE FROM entries WHERE room = ? AND number = ?", gone)
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [_entry_row(room.name, entry) for entry in changed],
+            )
+        self._saved[room.name] = new
+
+    def save_snapshot(self, name: str, snapshot: Mapping[str, object]) -> None:
+        """Save only where a room's playback is; nothing happens when there is no such room.
+
+        Raises:
+            MusicSyncError: it cannot be saved.
+        """
+        with self._writing(f"room {name}"):
+            self._connection.execute(
+                "UPDATE rooms SET snapshot = ? WHERE name = ?", (msgspec.json.encode(snapshot), name)
+            )
+
+    def delete_room(self, name: str) -> None:
+        """Forget a room and its queue, if it is there.
+
+        Raises:
+            MusicSyncError: it cannot be saved.
+        """
+        with self._writing(f"the removal of room {name}"):
+            self._connection.execute("DELETE FROM rooms WHERE name = ?", (name,))
+        self._saved.pop(name, None)
+
+    def peers(self) -> list[PeerRecord]:
+        """Return all peers, by name."""
+        with self._reading():
+            rows = self._connection.execute(
+                "SELECT peer_id, name, room, volume, muted, output_delay_us, channels, settings_revision "
+                "FROM peers ORDER BY name, peer_id"
+            ).fetchall()
+        return [PeerRecord(*row[:4], bool(row[4]), *row[5:]) for row in rows]
+
+    def save_peer(self, peer: PeerRecord) -> None:
+        """Save a peer's settings.
+
+        Raises:
+            MusicSyncError: it cannot be saved, or there are too many.
+        """
+        with self._writing(f"peer {peer.name}"):
+            self._check_room_for("peers", MAX_PEERS, "peer_id", peer.peer_id)
+            self._connection.execute(
+                "INSERT OR REPLACE INTO peers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    peer.peer_id,
+                    _text(peer.name),
+                    peer.room,
+                    peer.volume,
+                    peer.muted,
+                    peer.output_delay_us,
+                    peer.channels,
+                    peer.settings_revision,
+                ),
+            )
+
+    def delete_peer(self, peer_id: bytes) -> None:
+        """Forget a peer, if it is there.
+
+        Raises:
+            MusicSyncError: it cannot be saved.
+        """
+        with self._writing("the removal of a peer"):
+            self._connection.execute("DELETE FROM peers WHERE peer_id = ?", (peer_id,))
+
+    def track(self, path: str, file_bytes: int, mtime_ns: int) -> TrackRecord | None:
+        """Return what is known of a file, or None if it was never hashed or has changed since."""
+        with self._reading():
+            row = self._connection.execute(
+                "SELECT track, title, artist, album FROM tracks WHERE path = ? AND file_bytes = ? AND mtime_ns = ?",
+                (os.fsencode(path), file_bytes, mtime_ns),
+            ).fetchone()
+        track = None if row is None else _decoded(row[0], Track)
+        return None if track is None else TrackRecord(path, file_bytes, mtime_ns, track, *row[1:])
+
+    def save_track(self, record: TrackRecord) -> None:
+        """Remember what hashing a file has shown; beyond ``MAX_TRACKS`` the oldest are forgotten.
+
+        Raises:
+            MusicSyncError: it cannot be saved.
+        """
+        with self._writing("a track's hash"):
+            self._connection.execute(
+                "INSERT OR REPLACE INTO tracks VALUES "
+                "(?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(saved), 0) + 1 FROM tracks))",
+                (
+                    os.fsencode(record.path),
+                    record.file_bytes,
+                    record.mtime_ns,
+                    msgspec.msgpack.encode(record.track),
+                    _text(record.title),
+                    _text(record.artist),
+                    _text(record.album),
+                ),
+            )
+            self._connection.execute(
+                "DELETE FROM tracks WHERE saved <= (SELECT max(saved) FROM tracks) - ?", (MAX_TRACKS,)
+            )
+
+    def _set_up(self) -> None:
+        """Take the file for this process alone, check that it is ours, and make what it lacks."""
+        run = self._connection.execute
+        run("PRAGMA locking_mode = EXCLUSIVE")
+        run("BEGIN EXCLUSIVE")
+        application, version = (run(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+        is_new = version == 0 and run("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+        run("COMMIT")
+        if not is_new and application != APPLICATION_ID:
+            raise ConfigError(f"{self._path} is some other program's database: name another file, or move it away")
+        if version > VERSION:
+            raise ConfigError(
+                f"{self._path} was written by a newer musicsyncd (version {version}, this one knows {VERSION}): "
+                f"upgrade, or move {self._path} away"
+            )
+        run("PRAGMA journal_mode = WAL")
+        run("PRAGMA synchronous = FULL")
+        run("PRAGMA foreign_keys = ON")
+        if is_new:
+            with self._transaction():
+                for statement in _SCHEMA.split(";"):
+                    run(statement)
+                run("INSERT INTO meta VALUES (1, ?, 0)", (os.urandom(8),))
+                run(f"PRAGMA application_id = {APPLICATION_ID}")
+                run(f"PRAGMA user_version = {VERSION}")
+        damage = run("PRAGMA quick_check(1)").fetchone()[0]
+        if damage != "ok" or run("SELECT count(*) FROM meta").fetchone()[0] != 1:
+            raise sqlite3.DatabaseError("database disk image is malformed")
+
+    def _load_entries(self, room: str) -> dict[int, Entry]:
+        rows = self._connection.execute(
+            "SELECT number, path, title, artist, duration_s, track, fault FROM entries WHERE room = ?", (room,)
+        )
+        return {
+            row[0]: Entry(row[0], os.fsdecode(row[1]), *row[2:5], _decoded(row[5], Track), row[6]) for row in rows
+        }
+
+    def _check_room_for(self, table: str, limit: int, key: str, value: object) -> None:
+        """Refuse a new row beyond a table's maximum."""
+        run = self._connection.execute
+        known = run(f"SELECT 1 FROM {table} WHERE {key} = ?", (value,)).fetchone()
+        if known is None and run(f"SELECT count(*) FROM {table}").fetchone()[0] >= limit:
+            raise MusicSyncError(f"there are {limit} {table} already, no more are kept: remove one first")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:  # SQLite has rolled back by itself when the disk was full.
+                self._connection.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _writing(self, what: str) -> Iterator[None]:
+        """One transaction, whose failure is one line."""
+        try:
+            with self._transaction():
+                yield
+        except sqlite3.Error as error:
+            raise MusicSyncError(f"cannot save {what} in {self._path}: {error}") from None
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise MusicSyncError(f"cannot read {self._path}: {error}") from None
+
+
+def _why_not_open(path: Path, error: sqlite3.Error) -> str:
+    """Return the one line for an error of SQLite while a file is opened."""
+    code = getattr(error, "sqlite_errorcode", None)
+    primary = None if code is None else code & 0xFF
+    if primary == sqlite3.SQLITE_BUSY:
+        return f"{path} is in use: another musicsyncd host is running with the same state folder"
+    if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT) or code is None:
+        return f"{path} is damaged or no database of musicsyncd ({error}): move it away to start afresh"
+    return f"cannot open {path}: {error}; file and folder must be writable by this user, with room on the disk"
+
+
+def _entry_row(room: str, entry: Entry) -> tuple[object, ...]:
+    track = None if entry.track is None else msgspec.msgpack.encode(entry.track)
+    title, artist, fault = _text(entry.title), _text(entry.artist), _text(entry.fault)
+    return room, entry.number, os.fsencode(entry.path), title, artist, entry.duration_s, track, fault
+
+
+def _text(text: str) -> str:
+    """Return a text without the lone surrogates of file names that are no UTF-8, which SQLite refuses."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _decoded(data: bytes | None, kind: type[_T]) -> _T | None:
+    """Return what msgpack or JSON bytes hold, or None for nothing and for what does not fit."""
+    if data is None:
+        return None
+    decode = msgspec.msgpack.decode if kind is Track else msgspec.json.decode
+    try:
+        return decode(data, type=kind)
+    except (msgspec.MsgspecError, ValueError):
+        return None
