@@ -1,0 +1,249 @@
+"""What is this file? Finding tracks in folders, reading their headers, hashing their bytes.
+
+Owns the list of endings that are music and the line that is said of a file that is
+not. Must not decode: a header is enough to say what a track is, and a library of
+thousands is looked through in seconds. Whether the bytes behind the header are sound
+is found out by :mod:`musicsyncd.media.decoder`.
+
+Source: libsndfile, through python-soundfile; it is loaded when the first file is looked
+at, so that a command that needs no sound works on a machine without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from musicsyncd.errors import MediaError
+from musicsyncd.playback.timeline import MAX_FRAMES, Track
+
+AUDIO_SUFFIXES = frozenset(
+    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".caf", ".w64", ".rf64", ".au"}
+)
+"""Endings that a folder is searched for: what libsndfile opens and what people keep music in."""
+
+MAX_FOLDER_TRACKS = 10_000
+"""As many as a queue holds."""
+
+MAX_FOLDERS = 100_000
+"""Folders looked into below one: an end to ``play /``."""
+
+MAX_TAG_CHARS = 200
+"""Of a title, artist or album: more than any line shows."""
+
+HASH_BLOCK_BYTES = 1 << 20
+
+_RATES_HZ = range(1_000, 768_001)
+_CHANNELS = range(1, 65)
+_DIGITS = re.compile(r"(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class TrackInfo:
+    """What a file's header says.
+
+    Attributes:
+        path: the file.
+        title: its tag, or the file's name without its ending.
+        artist: its tag, or empty.
+        album: its tag, or empty.
+        size_bytes: of the file.
+        mtime_ns: when it was last written, by the file system's clock: with the size, whether it is the same still.
+        rate_hz: frames a second.
+        frames: its length. MP3 files without a Xing header do not say it, and libsndfile estimates.
+        channels: samples in a frame.
+        format: libsndfile's word: ``WAV``, ``FLAC``, ``OGG``, ``MP3``.
+    """
+
+    path: Path
+    title: str
+    artist: str
+    album: str
+    size_bytes: int
+    mtime_ns: int
+    rate_hz: int
+    frames: int
+    channels: int
+    format: str
+
+
+def soundfile_module() -> Any:  # noqa: ANN401 (the library has no types)
+    """Return the soundfile module.
+
+    Raises:
+        MediaError: libsndfile is not there or does not load.
+    """
+    try:
+        import soundfile
+    except (ImportError, OSError) as error:
+        raise MediaError(
+            f"libsndfile cannot be loaded ({error}): install it (Debian: apt install libsndfile1)"
+        ) from None
+    return soundfile
+
+
+def printable(text: str, limit: int = MAX_TAG_CHARS) -> str:
+    """Return text without what would move a terminal's cursor or break a line, at most ``limit`` characters."""
+    clean = "".join(character if character.isprintable() else " " for character in text[: 4 * limit])
+    return " ".join(clean.split())[:limit]
+
+
+def shown(path: Path) -> str:
+    """Return a path as it can stand in a line, whatever bytes it is made of."""
+    return printable(str(path).encode("utf-8", "replace").decode("utf-8"), 4096)
+
+
+def find_tracks(path: Path) -> list[Path]:
+    """Return a file itself, or the music in a folder and below it as a person would sort it.
+
+    Hidden files and folders are passed over, as are folders below that cannot be read;
+    a folder that symbolic links lead to twice is looked into once.
+
+    Raises:
+        MediaError: there is no such path, it cannot be read, there is no music in it, or too much.
+    """
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISDIR(mode):
+            return [path]
+        os.scandir(path).close()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    found: list[Path] = []
+    for file in _walk(path):
+        found.append(file)
+        if len(found) > MAX_FOLDER_TRACKS:
+            raise MediaError(f"{shown(path)} holds more than {MAX_FOLDER_TRACKS:,} tracks: choose a folder inside it")
+    if not found:
+        raise MediaError(f"no music in {shown(path)}: looked for {', '.join(sorted(AUDIO_SUFFIXES))}")
+    return sorted(found, key=lambda file: _natural_key(file.relative_to(path)))
+
+
+def inspect(path: Path) -> TrackInfo:
+    """Return what a file's header says of it, without decoding it.
+
+    Raises:
+        MediaError: it is missing, empty, unreadable, no audio, or holds no sound; one line.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if not stat.S_ISREG(status.st_mode):
+        what = "a folder" if stat.S_ISDIR(status.st_mode) else "no ordinary file"
+        raise MediaError(f"{shown(path)} is {what}: name a music file")
+    if status.st_size == 0:
+        raise MediaError(f"{shown(path)} is empty (0 bytes): copy it again")
+    soundfile = soundfile_module()
+    try:
+        with path.open("rb") as file, soundfile.SoundFile(file) as sound:
+            info = TrackInfo(
+                path=path,
+                title=printable(sound.title) or printable(shown(Path(path.stem))),
+                artist=printable(sound.artist),
+                album=printable(sound.album),
+                size_bytes=status.st_size,
+                mtime_ns=status.st_mtime_ns,
+                rate_hz=sound.samplerate,
+                frames=sound.frames,
+                channels=sound.channels,
+                format=sound.format,
+            )
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    except (soundfile.SoundFileError, ValueError, RuntimeError) as error:
+        raise MediaError(f"{shown(path)} is no music that can be played: {sound_reason(error)}") from None
+    _refuse_odd(info)
+    return info
+
+
+def content_id(path: Path, *, chunk: int = HASH_BLOCK_BYTES) -> bytes:
+    """Return the SHA-256 of a file's bytes, 32 bytes, read in blocks of ``chunk`` bytes.
+
+    Raises:
+        MediaError: it cannot be read, or was written to in the meantime.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb", buffering=0) as file:
+            before = os.fstat(file.fileno())
+            block = memoryview(bytearray(chunk))
+            while count := file.readinto(block):
+                digest.update(block[:count])
+            after = os.fstat(file.fileno())
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise MediaError(f"{shown(path)} is being written to: play it when it is finished")
+    return digest.digest()
+
+
+def to_track(info: TrackInfo, content_id: bytes) -> Track:
+    """Return what travels in a time line of a file that was inspected and hashed."""
+    return Track(
+        content_id=content_id,
+        size_bytes=info.size_bytes,
+        rate_hz=info.rate_hz,
+        frames=info.frames,
+        channels=info.channels,
+    )
+
+
+def sound_reason(error: BaseException) -> str:
+    """Return libsndfile's own words of what is wrong, without the name of our file object."""
+    text = str(getattr(error, "error_string", "") or error)
+    return printable(text).rstrip(".") or type(error).__name__
+
+
+def _unreadable(path: Path, error: OSError) -> MediaError:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return MediaError(f"there is no {shown(path)}: check the path")
+    return MediaError(f"{shown(path)} cannot be read: {error.strerror or error}")
+
+
+def _refuse_odd(info: TrackInfo) -> None:
+    """Raise MediaError for what a header may say and a time line cannot hold."""
+    name = shown(info.path)
+    if info.frames <= 0:
+        raise MediaError(f"{name} holds no sound (0 frames): it was cut off, copy it again")
+    if info.frames > MAX_FRAMES:
+        # libsndfile's answer for a FLAC that was streamed and never got its length written.
+        raise MediaError(f"{name} does not say how long it is: write it anew (flac FILE, ffmpeg -i FILE)")
+    if info.rate_hz not in _RATES_HZ or info.channels not in _CHANNELS:
+        raise MediaError(f"{name} has {info.channels} channels at {info.rate_hz} Hz: no such sound can be played")
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield the audio files below a folder, each real folder once."""
+    seen: set[tuple[int, int]] = set()
+    for here, folders, files in os.walk(folder, followlinks=True):
+        try:
+            status = os.stat(here)
+        except OSError:
+            folders.clear()
+            continue
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        if len(seen) >= MAX_FOLDERS:
+            raise MediaError(f"{shown(folder)} has more than {MAX_FOLDERS:,} folders: choose one inside it")
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
+                yield Path(here, name)
+
+
+def _natural_key(path: Path) -> list[list[str | int]]:
+    """Return a key by which track 2 comes before track 10, folder by folder."""
+    return [
+        # Pieces alternate between text and number, so two keys never compare one with the other.
+        [int(piece) if piece.isdecimal() else piece for piece in _DIGITS.split(part.casefold())]
+        for part in path.parts
+    ]

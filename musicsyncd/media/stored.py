@@ -1,0 +1,289 @@
+"""One track in the cache: which of its bytes are there, who waits for the others, and whether they are right.
+
+A growing track is a sparse file into which blocks come in any order. Readers read what is
+there and wait for what is not; where they wait is what should be fetched first. When the
+last byte has come the whole is compared with the SHA-256 that is its name.
+
+Owns an open file and the ranges in it. Knows nothing of folders and room, which are
+:mod:`musicsyncd.media.store`'s, nor of where the bytes come from or what they decode to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import threading
+import time
+import weakref
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from pathlib import Path
+
+from musicsyncd.errors import MediaError
+from musicsyncd.playback.timeline import Track
+from musicsyncd.units import NS_PER_S
+
+MAX_MISMATCHES = 3
+"""Fetched whole and found wrong this often, a track is given up: its host does not have what it announces."""
+
+_HASH_BLOCK_BYTES = 1 << 20
+
+
+class _Ranges:
+    """Which bytes are there: ranges in rising order that neither overlap nor touch."""
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+
+    def add(self, start: int, end: int) -> None:
+        """Note that the bytes of ``start`` ≤ offset < ``end`` are there."""
+        left, right = bisect_left(self._ends, start), bisect_right(self._starts, end)
+        if left < right:
+            start, end = min(start, self._starts[left]), max(end, self._ends[right - 1])
+        self._starts[left:right] = [start]
+        self._ends[left:right] = [end]
+
+    def gap(self, offset: int, size: int) -> tuple[int, int]:
+        """Return the first gap at or after ``offset``; an empty one at ``size`` when there is none."""
+        index = bisect_right(self._starts, offset)
+        if index and self._ends[index - 1] > offset:
+            offset = self._ends[index - 1]
+        return min(offset, size), self._starts[index] if index < len(self._starts) else size
+
+    def total(self) -> int:
+        """Return how many bytes are there."""
+        return sum(self._ends) - sum(self._starts)
+
+
+class StoredTrack:
+    """One track in the cache, whole or growing. Any thread may call anything.
+
+    Made by :meth:`Store.open` only. Holding it keeps its file.
+
+    Attributes:
+        track: what it is.
+        mismatches: how often all bytes were there and their hash was wrong.
+        failure: why the missing bytes will not come, in one line, or empty.
+    """
+
+    def __init__(self, track: Track, fd: int, part: Path | None, make_room: Callable[[int], None]) -> None:
+        self.track = track
+        self.mismatches = 0
+        self.failure = ""
+        self._fd = fd
+        self._part = part
+        self._make_room = make_room
+        self._complete = part is None
+        self._verifying = False
+        self._ranges = _Ranges()
+        if self._complete:
+            self._ranges.add(0, track.size_bytes)
+        self._wanted_offset = 0
+        self._changed = threading.Condition()
+        weakref.finalize(self, let_go, fd, part)
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of the whole track."""
+        return self.track.size_bytes
+
+    @property
+    def complete(self) -> bool:
+        """All of it is there and its hash is right."""
+        return self._complete
+
+    @property
+    def wanted_offset(self) -> int:
+        """Where a reader waits or will read next: the first missing byte after this is the most urgent one."""
+        return self._wanted_offset
+
+    @property
+    def missing_bytes(self) -> int:
+        """How many bytes are not there yet."""
+        with self._changed:
+            return self.size_bytes - self._ranges.total()
+
+    def present(self, offset: int, length: int) -> bool:
+        """Return whether all of ``length`` bytes from ``offset`` on are there."""
+        with self._changed:
+            return self._ranges.gap(offset, self.size_bytes)[0] >= min(offset + length, self.size_bytes)
+
+    def missing_from(self, offset: int) -> tuple[int, int] | None:
+        """Return the next gap (start, end) at or after ``offset``, else the first one before it, else None."""
+        with self._changed:
+            for begin in (offset, 0):
+                start, end = self._ranges.gap(begin, self.size_bytes)
+                if start < end:
+                    return start, end
+        return None
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Keep bytes that were fetched; the last ones that were missing make the whole be verified.
+
+        Raises:
+            MediaError: the disk is full or broken, or the hash of the whole is not the track's: then
+                everything is missing again, until that has happened too often and ``failure`` is set.
+        """
+        end = offset + len(data)
+        if not 0 <= offset <= end <= self.size_bytes:
+            raise MediaError(f"bytes {offset}–{end} are outside a track of {self.size_bytes} bytes")
+        if self._complete:
+            return
+        self._make_room(len(data))
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.pwrite(self._fd, view, end - len(view)) :]
+        except OSError as error:
+            raise MediaError(f"the cache cannot be written: {error.strerror or error}") from None
+        with self._changed:
+            self._ranges.add(offset, end)
+            self._changed.notify_all()
+            if self._verifying or self._ranges.gap(0, self.size_bytes)[0] < self.size_bytes:
+                return
+            self._verifying = True
+        self._verify()
+
+    def fail(self, error: str | Exception) -> None:
+        """Say that what is missing will not come: whoever waits for it gets a MediaError with this line."""
+        with self._changed:
+            self.failure = str(error)
+            self._changed.notify_all()
+
+    def reader(self, timeout_s: float | None = None) -> StoredReader:
+        """Return a file that has the full length and waits in read(), at most ``timeout_s``, for what is missing."""
+        return StoredReader(self, timeout_s)
+
+    def _verify(self) -> None:
+        """Compare the whole with its name; keep it under that name, or drop every byte of it."""
+        digest = hashlib.sha256()
+        # A disk that cannot be read gives a wrong hash, and is treated as wrong bytes are.
+        with contextlib.suppress(OSError):
+            for offset in range(0, self.size_bytes, _HASH_BLOCK_BYTES):
+                digest.update(os.pread(self._fd, _HASH_BLOCK_BYTES, offset))
+        if digest.digest() == self.track.content_id:
+            self._publish()
+            self._complete = True
+            return
+        with self._changed:
+            self.mismatches += 1
+            self._ranges = _Ranges()
+            self._verifying = False
+        line = f"what the host sent is not track {_short(self.track)}: its hash is another"
+        if self.mismatches >= MAX_MISMATCHES:
+            self.fail(f"{line}, {self.mismatches} times; add the track anew on the host")
+        raise MediaError(line)
+
+    def _publish(self) -> None:
+        """Give the file its final name. If that fails it can still be played, only not kept."""
+        assert self._part is not None
+        with contextlib.suppress(OSError):
+            # Speakers are switched off at the wall: without this the name could outlive the bytes.
+            os.fdatasync(self._fd)
+            os.replace(self._part, self._part.with_name(self.track.content_id.hex()))
+
+    def _await(self, offset: int, length: int, reader: StoredReader) -> None:
+        """Wait until bytes are there; MediaError when they will not come, come too late or nobody wants to wait."""
+        deadline_ns = None
+        if reader.timeout_s is not None:
+            deadline_ns = time.monotonic_ns() + round(reader.timeout_s * NS_PER_S)
+        with self._changed:
+            while (start := self._ranges.gap(offset, self.size_bytes)[0]) < offset + length:
+                self._wanted_offset = start
+                if self.failure:
+                    raise MediaError(self.failure)
+                if reader.interrupted:
+                    raise MediaError("the wait for bytes was broken off")
+                left_s = None if deadline_ns is None else (deadline_ns - time.monotonic_ns()) / NS_PER_S
+                if left_s is not None and left_s <= 0:
+                    raise MediaError(f"track {_short(self.track)} did not come: the host is too slow or away")
+                self._changed.wait(left_s)
+            self._wanted_offset = offset + length
+
+    def _wake_readers(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+
+class StoredReader(io.RawIOBase):
+    """A track's bytes as a seekable binary file; read() returns everything asked for, up to the end.
+
+    One thread reads; any thread may interrupt it.
+
+    Attributes:
+        timeout_s: the longest wait of one read; None waits for ever.
+        interrupted: reads that would have to wait raise MediaError instead.
+    """
+
+    def __init__(self, stored: StoredTrack, timeout_s: float | None) -> None:
+        super().__init__()
+        self.timeout_s = timeout_s
+        self.interrupted = False
+        self._stored = stored
+        self._position = 0
+
+    def interrupt(self) -> None:
+        """Make a read that waits, and every later one that would, raise MediaError until :meth:`resume`."""
+        self.interrupted = True
+        self._stored._wake_readers()
+
+    def resume(self) -> None:
+        """Let reads wait again."""
+        self.interrupted = False
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position in bytes."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a position, which may be past the end, and return it."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._stored.size_bytes}[whence]
+        if base + offset < 0:
+            raise ValueError(f"a file has no position {base + offset}")
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        """Fill a buffer from the position on, waiting for what is missing; return the bytes read.
+
+        Raises:
+            MediaError: they will not come, did not come in time, or the wait was broken off.
+        """
+        view = memoryview(buffer).cast("B")
+        view = view[: max(0, min(len(view), self._stored.size_bytes - self._position))]
+        if not view:
+            return 0
+        self._stored._await(self._position, len(view), self)
+        done = 0
+        while done < len(view):
+            try:
+                count = os.preadv(self._stored._fd, [view[done:]], self._position)
+            except OSError as error:
+                raise MediaError(f"the cache cannot be read: {error.strerror or error}") from None
+            if not count:
+                raise MediaError(f"track {_short(self._stored.track)} was cut short on disk")
+            self._position += count
+            done += count
+        return done
+
+
+def _short(track: Track) -> str:
+    return track.content_id.hex()[:12]
+
+
+def let_go(fd: int, part: Path | None) -> None:
+    """Close a file, and remove a part; one that became whole has another name by then."""
+    os.close(fd)
+    if part is not None:
+        part.unlink(missing_ok=True)
