@@ -241,9 +241,10 @@ def decode_from_host(data: bytes) -> FromHost:
         ProtocolError: with reason ``malformed``.
     """
     try:
-        return _from_host.decode(data)
+        message: FromHost = _from_host.decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ProtocolError("malformed", str(error)) from None
+    return message
 
 
 def decode_from_peer(data: bytes) -> FromPeer:
@@ -253,6 +254,7 @@ def decode_from_peer(data: bytes) -> FromPeer:
         ProtocolError: with reason ``malformed``.
     """
     try:
-        return _from_peer.decode(data)
+        message: FromPeer = _from_peer.decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ProtocolError("malformed", str(error)) from None
+    return message

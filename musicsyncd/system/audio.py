@@ -281,7 +281,7 @@ class PortAudioOutput:
             if status and status.output_underflow:
                 self.underruns += 1
             sounds_ns = self.clock.to_local_ns(when.outputBufferDacTime, when.currentTime, local_ns)
-            if sounds_ns == 0:  # The card does not say: by the count of what PortAudio holds, and the callback's instant.
+            if sounds_ns == 0:  # The card does not say: it is about as long from now as PortAudio holds sound.
                 sounds_ns = local_ns + self._latency_ns
             if self._render is not None:
                 self._render(out, self._frame, sounds_ns, local_ns)

@@ -140,7 +140,11 @@ class Control:
         """Keep where each playing room is, for a start of the machine after a power cut."""
         for room in self._rooms.values():
             if room.transport.mode == "playing":
-                self._save(room)
+                snapshot = room.transport.snapshot(self._boot_id, self._now_ns())
+                try:
+                    self._database.save_snapshot(room.name, snapshot)
+                except MusicSyncError as error:
+                    self._throttle.warning("save", str(error))
 
     def media_path(self, content_id: bytes) -> Path | None:
         """Return the file whose bytes have this id, when it is in a queue."""
@@ -392,9 +396,8 @@ class Control:
     def _save(self, room: Room, snapshot: dict[str, object] | None = None) -> None:
         if snapshot is None:
             snapshot = room.transport.snapshot(self._boot_id, self._now_ns())
-        saved = SavedRoom(
-            room.name, room.volume, room.muted, snapshot, room.queue.entries, room.queue.next_number
-        )
+        queue = room.queue
+        saved = SavedRoom(room.name, room.volume, room.muted, snapshot, queue.entries, queue.next_number)
         try:
             self._database.save_room(saved)
         except MusicSyncError as error:

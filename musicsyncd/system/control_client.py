@@ -174,7 +174,7 @@ class ControlClient:
         except ConfigError as error:
             raise ControlError(
                 f"{forbidden or 'no host answers: none runs here, and '}without the room's key the LAN cannot be asked "
-                f"({error}); start one with `musicsyncd host`, or name it with --host"
+                f"({error}); start one with `musicsyncd host`, or take the key of one with `musicsyncd key join`"
             ) from None
         found = find_on_lan(self._network, key)
         if found is None:

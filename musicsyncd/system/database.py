@@ -18,13 +18,14 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
 from musicsyncd.errors import ConfigError, MusicSyncError
+from musicsyncd.media.inspect import TrackInfo
 from musicsyncd.media.queue import Entry
 from musicsyncd.playback.timeline import Track
 
@@ -45,9 +46,6 @@ MAX_PEERS = 1024
 MAX_TRACKS = 50_000
 """Tracks whose hashes are remembered; the ones saved longest ago go first."""
 
-_LOCK_TIMEOUT_S = 2.0
-"""A host that is just ending gets this long to let the file go."""
-
 _SCHEMA = """
 CREATE TABLE meta (only INTEGER PRIMARY KEY CHECK (only = 1), host_id BLOB NOT NULL, epoch INTEGER NOT NULL);
 CREATE TABLE rooms (
@@ -65,7 +63,8 @@ CREATE TABLE peers (
     settings_revision INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE tracks (
-    path BLOB PRIMARY KEY, file_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, track BLOB NOT NULL,
+    path BLOB PRIMARY KEY, size_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, content_id BLOB NOT NULL,
+    rate_hz INTEGER NOT NULL, frames INTEGER NOT NULL, channels INTEGER NOT NULL,
     title TEXT NOT NULL, artist TEXT NOT NULL, album TEXT NOT NULL, saved INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX tracks_saved ON tracks (saved);
@@ -73,7 +72,7 @@ CREATE INDEX tracks_saved ON tracks (saved);
 
 
 @dataclass(frozen=True, slots=True)
-class RoomRecord:
+class SavedRoom:
     """A room as it is kept.
 
     Attributes:
@@ -81,20 +80,20 @@ class RoomRecord:
         volume: percent.
         muted: it is silent.
         snapshot: of its transport, values that JSON has.
-        next_number: of its queue.
         entries: of its queue, in order.
+        next_number: of its queue.
     """
 
     name: str
     volume: int = 100
     muted: bool = False
     snapshot: Mapping[str, object] = field(default_factory=dict)
-    next_number: int = 1
     entries: tuple[Entry, ...] = ()
+    next_number: int = 1
 
 
 @dataclass(frozen=True, slots=True)
-class PeerRecord:
+class SavedPeer:
     """What the host keeps for a peer; see :class:`musicsyncd.protocol.wire.Settings`."""
 
     peer_id: bytes
@@ -107,34 +106,15 @@ class PeerRecord:
     settings_revision: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class TrackRecord:
-    """What hashing a file has shown, good for as long as its size and time of change are the same.
-
-    Attributes:
-        path: the file.
-        file_bytes: its size; what peers fetch may be another encoding and has its own in ``track``.
-        mtime_ns: its time of change, of the file system's clock.
-        track: what peers fetch.
-        title: from its tags.
-        artist: from its tags.
-        album: from its tags.
-    """
-
-    path: str
-    file_bytes: int
-    mtime_ns: int
-    track: Track
-    title: str = ""
-    artist: str = ""
-    album: str = ""
-
-
 class Database:
     """The open file. Not to be shared between threads."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, lock_timeout_s: float = 2.0) -> None:
         """Open the file, or make it and its folder.
+
+        Args:
+            path: of the file.
+            lock_timeout_s: a host that is just ending gets this long to let the file go.
 
         Raises:
             ConfigError: it cannot be opened or made, another host has it open, it is not
@@ -144,7 +124,7 @@ class Database:
         self._saved: dict[str, dict[int, Entry]] = {}
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(path, timeout=_LOCK_TIMEOUT_S, isolation_level=None)
+            self._connection = sqlite3.connect(path, timeout=lock_timeout_s, isolation_level=None)
         except (OSError, sqlite3.Error) as error:
             raise ConfigError(f"cannot open {path}: {error}; its folder must be writable by this user") from None
         try:
@@ -177,7 +157,7 @@ class Database:
             found: int = self._connection.execute("SELECT epoch FROM meta").fetchone()[0]
         return found
 
-    def rooms(self) -> list[RoomRecord]:
+    def rooms(self) -> list[SavedRoom]:
         """Return all rooms with their queues, by name."""
         with self._reading():
             rows = self._connection.execute(
@@ -190,10 +170,10 @@ class Database:
                 numbers = _decoded(order, list[int]) or []
                 entries = tuple(by_number[number] for number in numbers if number in by_number)
                 kept: dict[str, object] = _decoded(snapshot, dict[str, object]) or {}
-                records.append(RoomRecord(name, volume, bool(muted), kept, next_number, entries))
+                records.append(SavedRoom(name, volume, bool(muted), kept, entries, next_number))
             return records
 
-    def save_room(self, room: RoomRecord) -> None:
+    def save_room(self, room: SavedRoom) -> None:
         """Save a room, new or known, in one transaction; of its queue only what is different.
 
         Raises:
@@ -205,20 +185,15 @@ class Database:
         changed = [entry for number, entry in new.items() if known.get(number) is not entry]
         changed = [entry for entry in changed if known.get(entry.number) != entry]
         gone = [(room.name, number) for number in known if number not in new]
+        snapshot = msgspec.json.encode(room.snapshot)
+        order = msgspec.json.encode([entry.number for entry in room.entries])
         with self._writing(f"room {room.name}"):
             self._check_room_for("rooms", MAX_ROOMS, "name", room.name)
             self._connection.execute(
                 "INSERT INTO rooms VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET volume = "
                 "excluded.volume, muted = excluded.muted, snapshot = excluded.snapshot, "
                 "next_number = excluded.next_number, queue_order = excluded.queue_order",
-                (
-                    room.name,
-                    room.volume,
-                    room.muted,
-                    msgspec.json.encode(room.snapshot),
-                    room.next_number,
-                    msgspec.json.encode([entry.number for entry in room.entries]),
-                ),
+                (room.name, room.volume, room.muted, snapshot, room.next_number, order),
             )
             self._connection.executemany("DELETE FROM entries WHERE room = ? AND number = ?", gone)
             self._connection.executemany(
@@ -238,7 +213,7 @@ class Database:
                 "UPDATE rooms SET snapshot = ? WHERE name = ?", (msgspec.json.encode(snapshot), name)
             )
 
-    def delete_room(self, name: str) -> None:
+    def remove_room(self, name: str) -> None:
         """Forget a room and its queue, if it is there.
 
         Raises:
@@ -248,16 +223,19 @@ class Database:
             self._connection.execute("DELETE FROM rooms WHERE name = ?", (name,))
         self._saved.pop(name, None)
 
-    def peers(self) -> list[PeerRecord]:
+    def peers(self) -> list[SavedPeer]:
         """Return all peers, by name."""
         with self._reading():
             rows = self._connection.execute(
                 "SELECT peer_id, name, room, volume, muted, output_delay_us, channels, settings_revision "
                 "FROM peers ORDER BY name, peer_id"
             ).fetchall()
-        return [PeerRecord(*row[:4], bool(row[4]), *row[5:]) for row in rows]
+        return [
+            SavedPeer(peer_id, name, room, volume, bool(muted), delay_us, channels, revision)
+            for peer_id, name, room, volume, muted, delay_us, channels, revision in rows
+        ]
 
-    def save_peer(self, peer: PeerRecord) -> None:
+    def save_peer(self, peer: SavedPeer) -> None:
         """Save a peer's settings.
 
         Raises:
@@ -267,19 +245,10 @@ class Database:
             self._check_room_for("peers", MAX_PEERS, "peer_id", peer.peer_id)
             self._connection.execute(
                 "INSERT OR REPLACE INTO peers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    peer.peer_id,
-                    _text(peer.name),
-                    peer.room,
-                    peer.volume,
-                    peer.muted,
-                    peer.output_delay_us,
-                    peer.channels,
-                    peer.settings_revision,
-                ),
+                astuple(replace(peer, name=_text(peer.name))),
             )
 
-    def delete_peer(self, peer_id: bytes) -> None:
+    def remove_peer(self, peer_id: bytes) -> None:
         """Forget a peer, if it is there.
 
         Raises:
@@ -288,18 +257,17 @@ class Database:
         with self._writing("the removal of a peer"):
             self._connection.execute("DELETE FROM peers WHERE peer_id = ?", (peer_id,))
 
-    def track(self, path: str, file_bytes: int, mtime_ns: int) -> TrackRecord | None:
-        """Return what is known of a file, or None if it was never hashed or has changed since."""
+    def find_track(self, path: str, size_bytes: int, mtime_ns: int) -> bytes | None:
+        """Return a file's content id, or None if it was never hashed or has another size or time since."""
         with self._reading():
             row = self._connection.execute(
-                "SELECT track, title, artist, album FROM tracks WHERE path = ? AND file_bytes = ? AND mtime_ns = ?",
-                (os.fsencode(path), file_bytes, mtime_ns),
+                "SELECT content_id FROM tracks WHERE path = ? AND size_bytes = ? AND mtime_ns = ?",
+                (_path_bytes(path), size_bytes, mtime_ns),
             ).fetchone()
-        track = None if row is None else _decoded(row[0], Track)
-        return None if track is None else TrackRecord(path, file_bytes, mtime_ns, track, *row[1:])
+        return None if row is None else bytes(row[0])
 
-    def save_track(self, record: TrackRecord) -> None:
-        """Remember what hashing a file has shown; beyond ``MAX_TRACKS`` the oldest are forgotten.
+    def keep_track(self, info: TrackInfo, content_id: bytes) -> None:
+        """Remember a file's content id; beyond ``MAX_TRACKS`` the ones kept longest ago are forgotten.
 
         Raises:
             MusicSyncError: it cannot be saved.
@@ -307,15 +275,11 @@ class Database:
         with self._writing("a track's hash"):
             self._connection.execute(
                 "INSERT OR REPLACE INTO tracks VALUES "
-                "(?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(saved), 0) + 1 FROM tracks))",
+                "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(saved), 0) + 1 FROM tracks))",
                 (
-                    os.fsencode(record.path),
-                    record.file_bytes,
-                    record.mtime_ns,
-                    msgspec.msgpack.encode(record.track),
-                    _text(record.title),
-                    _text(record.artist),
-                    _text(record.album),
+                    _path_bytes(str(info.path)),
+                    *(info.size_bytes, info.mtime_ns, content_id, info.rate_hz, info.frames, info.channels),
+                    *map(_text, (info.title, info.artist, info.album)),
                 ),
             )
             self._connection.execute(
@@ -356,7 +320,8 @@ class Database:
             "SELECT number, path, title, artist, duration_s, track, fault FROM entries WHERE room = ?", (room,)
         )
         return {
-            row[0]: Entry(row[0], os.fsdecode(row[1]), *row[2:5], _decoded(row[5], Track), row[6]) for row in rows
+            number: Entry(number, _path(path), title, artist, duration_s, _decoded(track, Track), fault)
+            for number, path, title, artist, duration_s, track, fault in rows
         }
 
     def _check_room_for(self, table: str, limit: int, key: str, value: object) -> None:
@@ -408,7 +373,16 @@ def _why_not_open(path: Path, error: sqlite3.Error) -> str:
 def _entry_row(room: str, entry: Entry) -> tuple[object, ...]:
     track = None if entry.track is None else msgspec.msgpack.encode(entry.track)
     title, artist, fault = _text(entry.title), _text(entry.artist), _text(entry.fault)
-    return room, entry.number, os.fsencode(entry.path), title, artist, entry.duration_s, track, fault
+    return room, entry.number, _path_bytes(entry.path), title, artist, entry.duration_s, track, fault
+
+
+def _path_bytes(path: str) -> bytes:
+    """Return a path as bytes that give back the very same string, whatever bytes the file's name had."""
+    return path.encode("utf-8", "surrogatepass")
+
+
+def _path(path_bytes: bytes) -> str:
+    return path_bytes.decode("utf-8", "surrogatepass")
 
 
 def _text(text: str) -> str:

@@ -10,15 +10,17 @@ import asyncio
 import contextlib
 import logging
 import random
+from pathlib import Path
 
 from musicsyncd import __version__
 from musicsyncd.clock.filter import HostClock
 from musicsyncd.config import DEFAULT_ROOM, OPEN_ROOM_KEY, PeerConfig
+from musicsyncd.errors import MusicSyncError
 from musicsyncd.playback.player import Course
 from musicsyncd.protocol.auth import http_token
 from musicsyncd.protocol.peer import HostFound, HostLost, PeerNode, SettingsChanged, StateChanged
 from musicsyncd.protocol.wire import Settings
-from musicsyncd.system.identity import Identity, load_identity, save_skew
+from musicsyncd.system.identity import load_identity, save_skew
 from musicsyncd.system.interfaces import check
 from musicsyncd.system.keyfile import load_key
 from musicsyncd.system.monotonic import now_ns, suspended_duration_ns
@@ -48,13 +50,13 @@ class PeerDaemon:
 
     Args:
         config: what it was told.
-        identity: who it is.
+        folder: its own state.
         room_key: 32 bytes.
     """
 
-    def __init__(self, config: PeerConfig, identity: Identity, room_key: bytes) -> None:
+    def __init__(self, config: PeerConfig, folder: Path, room_key: bytes) -> None:
         self._config = config
-        self._identity = identity
+        self._identity = identity = load_identity(folder)
         self._clock = HostClock(identity.skew_ppm)
         hosts = (config.host_address,) if config.host_address is not None else ()
         self._node = PeerNode(
@@ -102,7 +104,7 @@ class PeerDaemon:
             await self._leave()
 
     async def _leave(self) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(MusicSyncError):
             if self._clock.mapping is not None:
                 save_skew(self._identity, self._clock.skew_ppm)
         await self.speaker.fade_out()
@@ -123,7 +125,7 @@ class PeerDaemon:
                 # A hung card or a hung loop does not get here, and systemd starts the peer anew.
                 notify("WATCHDOG=1\nSTATUS=" + self._describe())
             if ticks % _SAVE_SKEW_EVERY_TICKS == 0 and self._clock.mapping is not None:
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(MusicSyncError):
                     save_skew(self._identity, self._clock.skew_ppm)
 
     def _describe(self) -> str:
@@ -201,7 +203,7 @@ def run(config: PeerConfig) -> None:
     try:
         if config.open:
             log.warning("open room: whoever is on this network may command this speaker")
-        daemon = PeerDaemon(config, load_identity(folder), room_key)
+        daemon = PeerDaemon(config, folder, room_key)
         asyncio.run(daemon.run())
     finally:
         lock.close()

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from musicsyncd.errors import MediaError
+from musicsyncd.errors import MediaError, MusicSyncError
 from musicsyncd.media.inspect import content_id, find_tracks, inspect, to_track
 from musicsyncd.media.queue import Item
 from musicsyncd.playback.timeline import Track
@@ -72,11 +72,13 @@ class Preparer:
         """
         loop = asyncio.get_running_loop()
         info = await loop.run_in_executor(self._pool, inspect, Path(path))
-        known = self._database.find_track(path, info.size_bytes, info.mtime_ns)
-        if known is not None:
-            return to_track(info, known)
-        hashed = await loop.run_in_executor(self._pool, content_id, Path(path))
-        self._database.keep_track(info, hashed)
+        hashed = self._database.find_track(path, info.size_bytes, info.mtime_ns)
+        if hashed is None:
+            hashed = await loop.run_in_executor(self._pool, content_id, Path(path))
+            try:
+                self._database.keep_track(info, hashed)
+            except MusicSyncError as error:
+                log.warning("%s", error)  # It costs the hashing once more, no music.
         return to_track(info, hashed)
 
     def close(self) -> None:

@@ -1,0 +1,301 @@
+"""What ``status`` shows: the host, every room, and how well each of its speakers is in step.
+
+Turns the host's status (a JSON object) into lines. A figure that is missing, as from a host
+of another version, is shown as ``–`` and never an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from musicsyncd.cli import figures, output
+from musicsyncd.cli.figures import clean
+from musicsyncd.cli.output import Cell, Column, Line, Table
+
+GOOD_SYNC_US = 1_000
+"""Below it two speakers cannot be told from one, even side by side."""
+
+FAIR_SYNC_US = 5_000
+"""Above it, speech and drums begin to blur."""
+
+FAIR_LOSS_PERCENT, BAD_LOSS_PERCENT = 2.0, 20.0
+_NO_SUCH_FIGURE = 1e15
+_BAR_COLUMNS = 24
+_MIN_NAME_COLUMNS = 12
+_MODES = {"playing": "▶", "paused": "‖", "stopped": "■"}
+_REACH = {"multicast": "mcast", "unicast": "ucast"}
+_NOTHING = Cell("–", "dim")
+
+Json = Mapping[str, Any]
+
+COLUMNS = (
+    Column("SPEAKER", flexible=True),
+    Column("STATE"),
+    Column("SYNC\nERROR", right=True),
+    Column("CLOCK\nOFFSET", right=True),
+    Column("\n±", right=True),
+    Column("ROUND\nTRIP", right=True),
+    Column("JITTER", right=True),
+    Column("LOSS\n%", right=True),
+    Column("UNDER-\nRUNS", right=True),
+    Column("RATE\nPPM", right=True),
+    Column("VOL\n%", right=True),
+    Column("BY"),
+)
+
+
+def status_lines(status: Json, columns: int) -> list[Line]:
+    """Return the whole view.
+
+    Args:
+        status: as the host's ``GET /api/status`` answers.
+        columns: of the terminal.
+    """
+    peers = _list(status, "peers")
+    rooms = _list(status, "rooms")
+    lines = [_host_line(_dict(status, "host"), peers)]
+    names = [_text(room, "name") for room in rooms]
+    members = [[peer for peer in peers if _text(peer, "room") == name] for name in names]
+    tables = [_room_table(of_room) for of_room in members]
+    lost = [peer for peer in peers if _text(peer, "room") not in names]
+    if lost:
+        tables.append(_room_table(lost))
+    widths, gap = output.layout(tables or [Table(COLUMNS)], columns)
+    for room, of_room, table in zip(rooms, members, tables, strict=False):
+        lines += [Line(()), *_room_lines(room)]
+        if of_room:
+            lines += output.lines_of(table, widths, gap)
+            lines += _together(of_room)
+        else:
+            lines.append(Line.of(Cell("  no speaker is in this room", "dim")))
+    if lost:
+        lines += [Line(()), Line.of(Cell("in no room", "strong")), *output.lines_of(tables[-1], widths, gap)]
+    return [*lines, *_remarks(status, peers)]
+
+
+def _dict(value: Json, key: str) -> Json:
+    found = value.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _list(value: Json, key: str) -> list[Json]:
+    found = value.get(key)
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def _text(value: Json, key: str) -> str:
+    found = value.get(key)
+    return "" if found is None else clean(str(found))
+
+
+def _number(value: Json, key: str) -> float | None:
+    found = value.get(key)
+    if not isinstance(found, int | float) or isinstance(found, bool):
+        return None
+    return float(found) if abs(found) < _NO_SUCH_FIGURE else None  # Infinity and NaN are no figures.
+
+
+def is_away(peer: Json) -> bool:
+    """Return whether a speaker is known and not there."""
+    return peer.get("reach") == "away"
+
+
+def _host_line(host: Json, peers: Sequence[Json]) -> Line:
+    away = sum(is_away(peer) for peer in peers)
+    address = f"{_text(host, 'address')}:{_text(host, 'port')}".strip(":")
+    facts = [f"musicsyncd {_text(host, 'version')}", address]
+    uptime = _number(host, "uptime_s")
+    if uptime is not None:
+        facts.append(f"up {figures.span_s(uptime)}")
+    facts.append(figures.count(len(peers), "speaker") + (f", {away} away" if away else ""))
+    pieces: list[Cell | str] = [
+        "host ",
+        Cell(_text(host, "name"), "strong"),
+        " · " + " · ".join(fact for fact in facts if fact),
+    ]
+    if host.get("open"):
+        pieces += [" · ", Cell("open: no key", "fair")]
+    return Line.of(*pieces)
+
+
+def _room_lines(room: Json) -> list[Line]:
+    mode = _text(room, "mode") or "stopped"
+    track = _dict(room, "track")
+    style = {"playing": "good", "paused": "fair"}.get(mode, "dim")
+    head: list[Cell | str] = [Cell(_text(room, "name"), "accent"), "  ", Cell(f"{_MODES.get(mode, '?')} {mode}", style)]
+    if track:
+        artist = _text(track, "artist")
+        head += ["  ", Cell(_text(track, "title") or _text(track, "path"), "strong"), f" · {artist}" if artist else ""]
+    lines = [Line.of(*head), Line.of("  ", *_where(room, track), Cell(" · ".join(_room_facts(room, track)), "dim"))]
+    fault = _text(room, "fault")
+    if fault:
+        lines.append(Line.of("  ", Cell(f"! {fault}", "bad")))
+    return lines
+
+
+def _where(room: Json, track: Json) -> list[Cell | str]:
+    position, duration = _number(room, "position_s"), _number(track, "duration_s")
+    if position is None or not duration:
+        return []
+    bar = figures.bar(position / duration, _BAR_COLUMNS)
+    filled = bar.count("━")
+    return [
+        figures.position_s(position) + " ",
+        Cell(bar[:filled], "good"),
+        Cell(bar[filled:], "dim"),
+        f" {figures.position_s(duration)}   ",
+    ]
+
+
+def _room_facts(room: Json, track: Json) -> list[str]:
+    facts = []
+    length, place = int(_number(room, "queue_length") or 0), int(_number(room, "queue_position") or 0)
+    if length:
+        facts.append(f"track {place} of {length}" if place else f"{figures.count(length, 'track')} queued")
+    else:
+        facts.append("queue empty")
+    rate, channels = _number(track, "rate_hz"), _number(track, "channels")
+    if rate and channels:
+        facts.append(f"{figures.rate_hz(int(rate))} {figures.channel_word(int(channels))}")
+    facts.append("muted" if room.get("muted") else f"volume {_text(room, 'volume')} %")
+    lead = _number(room, "lead_ms")
+    if lead is not None:
+        facts.append(f"lead {lead:.0f} ms")
+    return facts
+
+
+def _room_table(peers: Sequence[Json]) -> Table:
+    table = Table(COLUMNS, indent=2)
+    for peer in sorted(peers, key=lambda one: (is_away(one), _text(one, "name").casefold())):
+        if is_away(peer):
+            seen = _number(peer, "seen_s_ago")
+            ago = "" if seen is None else f"last seen {figures.span_s(seen)} ago"
+            table.rows.append((Cell(_text(peer, "name"), "dim"), Cell("away", "dim"), Cell(ago, "dim")))
+            continue
+        table.rows.append(_peer_row(peer))
+        fault = _text(peer, "fault")
+        if fault:
+            table.rows.append(Line.of("  └ ", Cell(fault, "bad")))
+    return table
+
+
+def _peer_row(peer: Json) -> tuple[Cell, ...]:
+    clock = _dict(peer, "clock")
+    known = bool(_number(clock, "uncertainty_us"))
+    state = _text(peer, "state")
+    muted = bool(peer.get("muted"))
+    underruns = _number(peer, "underruns")
+    return (
+        Cell(_text(peer, "name"), "strong"),
+        Cell(state, {"together": "good", "no card": "bad"}.get(state, "fair" if state == "catching up" else "")),
+        _sync(peer) if state in ("together", "catching up") else _NOTHING,
+        _duration(clock, "offset_us", signed=True) if known else _NOTHING,
+        _duration(clock, "uncertainty_us") if known else _NOTHING,
+        _duration(clock, "round_trip_us") if known else _NOTHING,
+        _duration(clock, "jitter_us") if known else _NOTHING,
+        _loss(clock) if known else _NOTHING,
+        _NOTHING if underruns is None else Cell(f"{underruns:.0f}", "fair" if underruns else ""),
+        _ppm(peer, "correction_ppm") if state in ("together", "catching up") else _NOTHING,
+        Cell("mute", "fair") if muted else Cell(_text(peer, "volume")),
+        Cell(_REACH.get(str(peer.get("reach")), "?"), "" if peer.get("reach") == "multicast" else "fair"),
+    )
+
+
+def _duration(value: Json, key: str, *, signed: bool = False) -> Cell:
+    found = _number(value, key)
+    return _NOTHING if found is None else Cell(figures.duration_us(found, signed=signed))
+
+
+def _sync(peer: Json) -> Cell:
+    error = _number(peer, "sync_error_us")
+    if error is None:
+        return _NOTHING
+    size = abs(error)
+    style = "good" if size < GOOD_SYNC_US else "fair" if size < FAIR_SYNC_US else "bad"
+    return Cell(figures.duration_us(error, signed=True), style)
+
+
+def _loss(clock: Json) -> Cell:
+    loss = _number(clock, "loss_percent")
+    if loss is None:
+        return _NOTHING
+    style = "bad" if loss >= BAD_LOSS_PERCENT else "fair" if loss >= FAIR_LOSS_PERCENT else ""
+    return Cell("0" if loss == 0 else f"{loss:.1f}" if loss < 9.95 else f"{loss:.0f}", style)
+
+
+def _ppm(peer: Json, key: str) -> Cell:
+    ppm = _number(peer, key)
+    return _NOTHING if ppm is None else Cell(f"{ppm:+.1f}")
+
+
+def spread_us(peers: Sequence[Json]) -> float | None:
+    """Return how far apart the earliest and the latest of the speakers that play are, or None below two."""
+    errors = [
+        error
+        for peer in peers
+        if not is_away(peer) and peer.get("state") in ("together", "catching up")
+        if (error := _number(peer, "sync_error_us")) is not None
+    ]
+    return max(errors) - min(errors) if len(errors) >= 2 else None
+
+
+def _together(peers: Sequence[Json]) -> list[Line]:
+    spread = spread_us(peers)
+    if spread is None:
+        return []
+    style = "good" if spread < GOOD_SYNC_US else "fair" if spread < FAIR_SYNC_US else "bad"
+    return [
+        Line.of(
+            "  ", Cell("earliest to latest speaker: ", "dim"), Cell(figures.duration_us(spread), style),
+            Cell(", by their own account", "dim"),
+        )
+    ]  # fmt: skip
+
+
+def _remarks(status: Json, peers: Sequence[Json]) -> list[Line]:
+    """Return what an engineer would want pointed out."""
+    version = _text(_dict(status, "host"), "version")
+    there = [peer for peer in peers if not is_away(peer)]
+    other = [f"{_text(peer, 'name')} {_text(peer, 'version')}" for peer in there if _text(peer, "version") != version]
+    remarks = []
+    if other:
+        remarks.append(f"other versions than the host's {version}: {', '.join(other)}")
+    user = [_text(peer, "name") for peer in there if _dict(peer, "clock").get("stamps") == "user"]
+    if user:
+        remarks.append(f"no time stamps from the kernel, a less certain clock: {', '.join(user)}")
+    if not peers:
+        remarks.append("no speaker has come yet: start `musicsyncd peer` on one")
+    return [Line(()), *(Line.of(Cell(remark, "dim")) for remark in remarks)] if remarks else []
+
+
+def watch_rows(status: Json, clock_time: str) -> list[str]:
+    """Return a line for each speaker, for a log or a pipe.
+
+    Args:
+        status: as the host answers.
+        clock_time: to begin each line with.
+    """
+    rows = []
+    peers = _list(status, "peers")
+    width = max((len(_text(peer, "name")) for peer in peers), default=0)
+    for peer in peers:
+        cells = [cell.text.replace(" ", "") for cell in _peer_row(peer)[2:-1]] if not is_away(peer) else []
+        name = _text(peer, "name").replace(" ", "_")
+        state = "away" if is_away(peer) else _text(peer, "state").replace(" ", "-") or "–"
+        texts = [
+            clock_time,
+            name.ljust(max(width, _MIN_NAME_COLUMNS)),
+            state.ljust(11),
+            *(cell.rjust(9) for cell in cells),
+        ]
+        rows.append("  ".join(texts).rstrip())
+    return rows
+
+
+def watch_header() -> str:
+    """Return the titles of :func:`watch_rows`."""
+    titles = ["sync", "offset", "±", "trip", "jitter", "loss%", "underruns", "ppm", "vol%"]
+    return "  ".join(
+        ["time    ", "speaker".ljust(_MIN_NAME_COLUMNS), "state".ljust(11), *(title.rjust(9) for title in titles)]
+    )

@@ -1,0 +1,345 @@
+"""What a daemon or a command is told, checked once and then constant.
+
+Owns the configurations' types, their limits and where files belong. The command line
+puts values together from options, environment and :mod:`musicsyncd.cli.settings`, and
+builds these; whatever gets one of them need not check it again. Every refusal is a
+:class:`~musicsyncd.errors.ConfigError` of one line.
+
+Must not know click, nor what the daemons do with the values.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from musicsyncd.errors import ConfigError
+
+APP_NAME = "musicsyncd"
+
+DEFAULT_PORT = 7783
+"""UDP and HTTP; nothing registered with IANA uses it."""
+
+DEFAULT_GROUP = "239.255.77.83"
+"""In 239.255.0.0/16, the local scope of RFC 2365: routers at a site's edge keep it in. 77.83 is "MS"."""
+
+DEFAULT_ROOM = "main"
+
+OPEN_ROOM_KEY = bytes(32)
+"""Everybody's key: ``--open`` runs the same protocol with it, so that there is one code path."""
+
+MAX_NAME_CHARS = 64
+"""As in :mod:`musicsyncd.protocol.wire`, which is not imported here to keep commands quick."""
+
+MAX_INTERFACES = 32
+MAX_TRACK_ARGUMENTS = 10_000
+CHANNELS = ("stereo", "left", "right", "mono")
+MIN_BUFFER_MS, MAX_BUFFER_MS = 5.0, 2000.0
+MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 768_000
+MAX_OUTPUT_DELAY_MS = 5000.0
+MIN_CACHE_MIB, MAX_CACHE_MIB = 16, 1 << 20
+SYSTEM_RUNTIME_DIR = Path("/run") / APP_NAME
+"""Where systemd puts the socket of a host that runs as a system service."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+def default_name() -> str:
+    """Return this machine's host name without its domain, made fit to be a name."""
+    name = "".join(c for c in socket.gethostname().split(".")[0] if c.isprintable())
+    return name[:MAX_NAME_CHARS].strip() or APP_NAME
+
+
+def check_name(what: str, name: str) -> None:
+    """Refuse a name that people could not read or type.
+
+    Args:
+        what: what is named, for the message.
+        name: the name.
+
+    Raises:
+        ConfigError: it is empty, longer than 64 characters, or has characters that cannot be printed.
+    """
+    _require(bool(name.strip()), f"the {what}'s name is empty: give it 1 to {MAX_NAME_CHARS} characters")
+    _require(
+        len(name) <= MAX_NAME_CHARS,
+        f"the {what}'s name has {len(name)} characters, {MAX_NAME_CHARS} is the most",
+    )
+    _require(name.isprintable(), f"the {what}'s name {name!r} has characters that cannot be printed")
+
+
+def check_room(name: str) -> None:
+    """Refuse a room's name that is no name, or that stands for "the default room" in the host's API.
+
+    Raises:
+        ConfigError: it cannot be a room's name.
+    """
+    check_name("room", name)
+    _require(name != "-", "a room cannot be called '-': choose another name")
+
+
+def parse_address(text: str, default_port: int = DEFAULT_PORT) -> tuple[str, int]:
+    """Return the address and port in ``ADDRESS[:PORT]``, ``::1`` or ``[::1]:PORT``.
+
+    Args:
+        text: a host name, an IPv4 or an IPv6 address, with or without a port.
+        default_port: what it is without one.
+
+    Raises:
+        ConfigError: there is no address, or the port is not 1…65535.
+    """
+    text = text.strip()
+    address, port = text, ""
+    if text.startswith("["):
+        address, bracket, rest = text[1:].partition("]")
+        _require(bool(bracket) and rest[:1] in ("", ":"), f"{text!r} is not an address: write [ADDRESS]:PORT")
+        port = rest[1:]
+        _require(rest != ":", f"{text!r} has a colon and no port: write [ADDRESS]:{default_port}")
+    elif text.count(":") == 1:
+        address, _, port = text.partition(":")
+        _require(port != "", f"{text!r} has a colon and no port: write ADDRESS:{default_port}")
+    usable = bool(address) and address.isprintable() and not any(c in " /@" for c in address)
+    _require(usable, f"{text!r} is not an address: write ADDRESS or ADDRESS:PORT")
+    if not port:
+        return address, default_port
+    usable = port.isascii() and port.isdecimal() and 1 <= int(port[:9]) <= 65535
+    _require(usable, f"{port!r} in {text!r} is not a port: it is a number from 1 to 65535")
+    return address, int(port)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConfig:
+    """How the nodes of a room find each other.
+
+    Attributes:
+        port: of datagrams (UDP) and of media and control (TCP).
+        group: the IPv4 multicast group.
+        interfaces: names or addresses of those to use; empty means every one that can multicast.
+        ttl: routers that a multicast datagram may pass, plus one.
+    """
+
+    port: int = DEFAULT_PORT
+    group: str = DEFAULT_GROUP
+    interfaces: tuple[str, ...] = ()
+    ttl: int = 1
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.port <= 65535, f"port {self.port} does not exist: it is from 1 to 65535")
+        _require(0 <= self.ttl <= 255, f"a TTL of {self.ttl} does not exist: it is from 0 to 255")
+        try:
+            multicast = 224 <= socket.inet_pton(socket.AF_INET, self.group)[0] <= 239
+        except (OSError, ValueError):
+            multicast = False
+        _require(
+            multicast,
+            f"{self.group!r} is not an IPv4 multicast address: choose one like {DEFAULT_GROUP}",
+        )
+        _require(len(self.interfaces) <= MAX_INTERFACES, f"more than {MAX_INTERFACES} interfaces are given")
+        for interface in self.interfaces:
+            check_name("interface", interface)
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where files belong on this system.
+
+    Attributes:
+        state_dir: what must outlive a restart: the database, the identity, the key.
+        cache_dir: tracks that can be fetched again.
+        runtime_dir: the control socket.
+        key_file: the room's key.
+        config_file: the TOML file that was read, or None.
+    """
+
+    state_dir: Path
+    cache_dir: Path
+    runtime_dir: Path
+    key_file: Path
+    config_file: Path | None = None
+
+    @property
+    def control_socket(self) -> Path:
+        """The Unix socket on which a host on this machine takes commands."""
+        return self.runtime_dir / "host.sock"
+
+    @classmethod
+    def find(
+        cls,
+        environment: Mapping[str, str] | None = None,
+        *,
+        state_dir: Path | None = None,
+        cache_dir: Path | None = None,
+        runtime_dir: Path | None = None,
+        key_file: Path | None = None,
+        config_file: Path | None = None,
+    ) -> Paths:
+        """Return the paths for what is given, then systemd's folders, then this user's.
+
+        A state folder given by hand holds the cache and the socket too, so that two instances on
+        one machine never meet by accident.
+
+        Args:
+            environment: variables to look at; the process's own by default.
+            state_dir: instead of the one found; likewise the others.
+            cache_dir: see there.
+            runtime_dir: see there.
+            key_file: see there.
+            config_file: kept as it is.
+        """
+        environment = os.environ if environment is None else environment
+        if state_dir is not None:
+            cache_dir = cache_dir or state_dir / "cache"
+            runtime_dir = runtime_dir or state_dir / "run"
+        state_dir = state_dir or _systemd_dir(environment, "STATE_DIRECTORY") or _user_dir("state")
+        cache_dir = cache_dir or _systemd_dir(environment, "CACHE_DIRECTORY") or _user_dir("cache")
+        runtime_dir = runtime_dir or _systemd_dir(environment, "RUNTIME_DIRECTORY")
+        if runtime_dir is None:
+            xdg = environment.get("XDG_RUNTIME_DIR", "")
+            runtime_dir = Path(xdg) / APP_NAME if os.path.isabs(xdg) else state_dir / "run"
+        return cls(
+            state_dir=state_dir.absolute(),
+            cache_dir=cache_dir.absolute(),
+            runtime_dir=runtime_dir.absolute(),
+            key_file=(key_file or state_dir / "room.key").absolute(),
+            config_file=config_file,
+        )
+
+    def make(self) -> None:
+        """Make the folders that do not exist, for their owner only.
+
+        Raises:
+            ConfigError: one of them cannot be made.
+        """
+        for folder in (self.state_dir, self.cache_dir, self.runtime_dir):
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise ConfigError(
+                    f"cannot make the folder {folder}: {error.strerror}; choose another with --state-dir"
+                ) from None
+
+
+def _systemd_dir(environment: Mapping[str, str], variable: str) -> Path | None:
+    # systemd gives several folders separated by colons when the unit names several.
+    first = environment.get(variable, "").split(":")[0]
+    return Path(first) if os.path.isabs(first) else None
+
+
+def _user_dir(kind: str) -> Path:
+    import platformdirs
+
+    folder = platformdirs.user_state_dir if kind == "state" else platformdirs.user_cache_dir
+    return Path(folder(APP_NAME, appauthor=False))
+
+
+@dataclass(frozen=True, slots=True)
+class HostConfig:
+    """What a host is told.
+
+    Attributes:
+        name: for people.
+        network: how it is found.
+        paths: where its files are.
+        tracks: files and folders to begin with; empty means what was in the queue.
+        room: the room that always exists.
+        speaker: it plays on its own sound card too.
+        open: no key: whoever is on the network may listen and command.
+    """
+
+    name: str = field(default_factory=default_name)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    paths: Paths = field(default_factory=Paths.find)
+    tracks: tuple[str, ...] = ()
+    room: str = DEFAULT_ROOM
+    speaker: bool = False
+    open: bool = False
+
+    def __post_init__(self) -> None:
+        check_name("host", self.name)
+        check_room(self.room)
+        _require(len(self.tracks) <= MAX_TRACK_ARGUMENTS, f"more than {MAX_TRACK_ARGUMENTS} tracks are given")
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConfig:
+    """What a speaker is told.
+
+    Attributes:
+        name: for people.
+        network: how it finds the host.
+        paths: where its files are.
+        host: ``ADDRESS[:PORT]`` of a host to try by unicast too, or None.
+        device: the sound card's name or part of it, or None for the default.
+        output: ``portaudio``, ``null`` (a card that is not there) or ``file:PATH.wav``.
+        rate_hz: to open the card with, or None for its own.
+        buffer_ms: how much sound is handed to the card ahead.
+        output_delay_ms: what stands behind the card is late by this and is fed earlier; positive is
+            earlier. What the host has for this peer is added.
+        channels: one of :data:`CHANNELS`, or None to leave it to the host.
+        cache_mib: the most that tracks may take on disk, MiB.
+        open: no key.
+    """
+
+    name: str = field(default_factory=default_name)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    paths: Paths = field(default_factory=Paths.find)
+    host: str | None = None
+    device: str | None = None
+    output: str = "portaudio"
+    rate_hz: int | None = None
+    buffer_ms: float = 80.0
+    output_delay_ms: float | None = None
+    channels: str | None = None
+    cache_mib: int = 1024
+    open: bool = False
+
+    def __post_init__(self) -> None:
+        check_name("peer", self.name)
+        if self.host is not None:
+            parse_address(self.host, self.network.port)
+        check_output(self.output)
+        _require(
+            self.rate_hz is None or MIN_RATE_HZ <= self.rate_hz <= MAX_RATE_HZ,
+            f"a rate of {self.rate_hz} Hz is not one of a sound card: {MIN_RATE_HZ} to {MAX_RATE_HZ}",
+        )
+        _require(
+            MIN_BUFFER_MS <= self.buffer_ms <= MAX_BUFFER_MS,
+            f"a buffer of {self.buffer_ms:g} ms is not usable: {MIN_BUFFER_MS:g} to {MAX_BUFFER_MS:g}",
+        )
+        _require(
+            self.output_delay_ms is None or abs(self.output_delay_ms) <= MAX_OUTPUT_DELAY_MS,
+            f"an output delay of {self.output_delay_ms} ms is too much: ±{MAX_OUTPUT_DELAY_MS:g} at most",
+        )
+        _require(
+            self.channels is None or self.channels in CHANNELS,
+            f"{self.channels!r} is not a choice of channels: {', '.join(CHANNELS)}",
+        )
+        _require(
+            MIN_CACHE_MIB <= self.cache_mib <= MAX_CACHE_MIB,
+            f"a cache of {self.cache_mib} MiB is not usable: {MIN_CACHE_MIB} to {MAX_CACHE_MIB}",
+        )
+
+    @property
+    def host_address(self) -> tuple[str, int] | None:
+        """The host to try by unicast, as address and port."""
+        return None if self.host is None else parse_address(self.host, self.network.port)
+
+
+def check_output(output: str) -> None:
+    """Refuse what is not a way for sound to leave.
+
+    Raises:
+        ConfigError: it is none of ``portaudio``, ``null`` and ``file:PATH.wav``.
+    """
+    path = output.removeprefix("file:")
+    to_file = path != output and path.lower().endswith(".wav") and len(path) > len(".wav")
+    _require(
+        to_file or output in ("portaudio", "null"),
+        f"{output!r} is not an output: portaudio, null or file:PATH.wav",
+    )

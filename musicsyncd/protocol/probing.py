@@ -1,0 +1,101 @@
+"""When a peer asks for the time, and which answers it believes.
+
+Owns the schedule of the probes, the ones under way and the share that is lost. Must not
+know what the answers say of the clock.
+
+The schedule is the one that the clock estimator was tuned with: 40 probes at 25 ms, so that
+it is usable in a fraction of a second; ten a second until 5 s; then four a second ±15 %, so that the
+peers of a room do not fall into step with each other or with a Wi-Fi's beacons.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from musicsyncd.protocol.wire import Probe, ProbeReply
+from musicsyncd.units import NS_PER_MS, NS_PER_S
+
+BURST_PROBES = 40
+BURST_INTERVAL_NS = 25 * NS_PER_MS
+SETTLING_DURATION_NS = 5 * NS_PER_S
+SETTLING_INTERVAL_NS = 100 * NS_PER_MS
+STEADY_INTERVAL_NS = 250 * NS_PER_MS
+STEADY_SPREAD = 0.15
+SEARCH_INTERVAL_NS = NS_PER_S
+"""To the last address of a host that has fallen silent."""
+
+MAX_UNDER_WAY = 64
+"""Probes that may still be answered: 1.6 s of the burst."""
+
+MAX_REMEMBERED = 512
+"""Probes counted for the loss: a minute has about 330, with one burst in it."""
+
+LOSS_WINDOW_NS = 60 * NS_PER_S
+ANSWER_WITHIN_NS = NS_PER_S
+"""A probe that has no answer for this long counts as lost."""
+
+
+class Prober:
+    """Makes the probes to one host.
+
+    Args:
+        random: gives numbers from 0 to 1, for the spread.
+
+    Attributes:
+        due_ns: when the next probe is due.
+        searching: the host is silent; ask rarely.
+    """
+
+    def __init__(self, random: Callable[[], float]) -> None:
+        self.due_ns = 0
+        self.searching = False
+        self._random = random
+        self._number = 0
+        self._started_ns = 0
+        self._first_number = 0
+        self._sent: deque[tuple[int, int]] = deque(maxlen=MAX_REMEMBERED)
+        self._unanswered: dict[int, int] = {}
+
+    def restart(self, now_ns: int) -> None:
+        """Begin with the burst again, expecting no answer to what was asked before."""
+        self._started_ns = self.due_ns = now_ns
+        self._first_number = self._number
+        self.searching = False
+        self._sent.clear()
+        self._unanswered.clear()
+
+    def probe(self, now_ns: int) -> Probe:
+        """Return the next probe, to be sent at ``now_ns``."""
+        self._number += 1
+        if len(self._sent) == MAX_REMEMBERED:
+            self._unanswered.pop(self._sent[0][0], None)
+        self._sent.append((self._number, now_ns))
+        self._unanswered[self._number] = now_ns
+        self.due_ns = now_ns + self._interval_ns(now_ns)
+        return Probe(self._number, now_ns)
+
+    def match(self, reply: ProbeReply) -> bool:
+        """Return whether this answers a probe that is under way, with its own t1; only once."""
+        if reply.number <= self._number - MAX_UNDER_WAY:
+            return False
+        if self._unanswered.get(reply.number) != reply.sent_local_ns:
+            return False
+        del self._unanswered[reply.number]
+        return True
+
+    def loss(self, now_ns: int) -> float:
+        """Return the share of the last minute's probes that had no answer within a second, 0…1."""
+        while self._sent and now_ns - self._sent[0][1] > LOSS_WINDOW_NS:
+            self._unanswered.pop(self._sent.popleft()[0], None)
+        old = [number for number, sent_ns in self._sent if now_ns - sent_ns > ANSWER_WITHIN_NS]
+        return sum(number in self._unanswered for number in old) / len(old) if old else 0.0
+
+    def _interval_ns(self, now_ns: int) -> int:
+        if self.searching:
+            return SEARCH_INTERVAL_NS
+        if self._number - self._first_number < BURST_PROBES:
+            return BURST_INTERVAL_NS
+        if now_ns - self._started_ns < SETTLING_DURATION_NS:
+            return SETTLING_INTERVAL_NS
+        return round(STEADY_INTERVAL_NS * (1 + STEADY_SPREAD * (2 * self._random() - 1)))

@@ -1,0 +1,455 @@
+"""A room in virtual time: the events in order of true time, the host, the peers.
+
+Everything that happens depends on the seed alone. Each part has dice of its own, made of the
+seed and its name, so that one more peer does not change what happens to the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from musicsyncd.clock.filter import HostClock
+from musicsyncd.playback.player import Course, Player
+from musicsyncd.playback.renderer import FrameSource, Samples
+from musicsyncd.playback.timeline import Segment, Timeline, Track
+from musicsyncd.protocol.host import Event as HostEvent
+from musicsyncd.protocol.host import HostNode, PeerInfo, RoomState
+from musicsyncd.protocol.peer import Event as PeerEvent
+from musicsyncd.protocol.peer import PeerNode, StateChanged
+from musicsyncd.protocol.wire import PlaybackStats
+
+from .card import Block, Card, Crystal
+from .judge import Judge
+from .machine import MachineClock
+from .network import Address, Direct, Faults, Link, Network, Wired
+
+KEY = bytes(range(32))
+S = 1_000_000_000
+MS = 1_000_000
+US = 1_000
+HOST_AT: Address = ("192.0.2.1", 7783)
+ROOM = "main"
+TRACK = Track(bytes(32), 40_000_000, 48_000, 48_000 * 600, 2)
+_TICK_NS = 100 * MS
+_KEPT_SEGMENTS = 3
+
+
+class World:
+    """True time, and what happens in it.
+
+    Args:
+        seed: of all chance.
+        faults: of the network.
+
+    Attributes:
+        now_ns: the true time.
+        network: between all.
+        peers: by name, in the order in which they came.
+        judge: listens from the start.
+    """
+
+    def __init__(self, seed: int, *, faults: Faults | None = None) -> None:
+        self.seed = seed
+        self.now_ns = 0
+        self.network = Network(self.dice("network"), self.after, lambda: self.now_ns, faults or Faults())
+        self.peers: dict[str, SimPeer] = {}
+        self.judge = Judge(lambda: self.host, self.peers.values, self.note)
+        self._events: list[tuple[int, int, Callable[[], None]]] = []
+        self._order = 0
+        self._trace = hashlib.sha256()
+        self.host = SimHost(self, MachineClock(self.dice("host clock"), offset_ns=self.dice("host").randrange(10**12)))
+        self._listen()
+
+    def dice(self, name: str) -> random.Random:
+        """Return a source of chance for one part."""
+        return random.Random(f"{self.seed}/{name}")
+
+    def at(self, true_ns: float, what: Callable[[], None]) -> None:
+        """Run something at a true instant."""
+        self._order += 1
+        heapq.heappush(self._events, (max(round(true_ns), self.now_ns), self._order, what))
+
+    def at_s(self, true_s: float, what: Callable[[], None]) -> None:
+        """Run something at a true instant in seconds."""
+        self.at(true_s * S, what)
+
+    def after(self, duration_ns: float, what: Callable[[], None]) -> None:
+        """Run something later."""
+        self.at(self.now_ns + duration_ns, what)
+
+    def run(self, until_s: float) -> None:
+        """Let everything happen until a true instant."""
+        until_ns = round(until_s * S)
+        while self._events and self._events[0][0] <= until_ns:
+            self.now_ns, _, what = heapq.heappop(self._events)
+            what()
+        self.now_ns = until_ns
+
+    def note(self, what: str | bytes) -> None:
+        """Put something into the trace."""
+        self._trace.update(f"{self.now_ns}:".encode() + (what if isinstance(what, bytes) else what.encode()))
+
+    @property
+    def trace(self) -> str:
+        """A digest of all datagrams and all that was heard."""
+        return self._trace.hexdigest()
+
+    def use_host_clock(self, **what: float) -> None:
+        """Give the host another clock, before anything happens; arguments of :class:`MachineClock`."""
+        offset_ns = self.dice("host").randrange(10**12)
+        self.host.clock = MachineClock(self.dice("host clock"), offset_ns=offset_ns, **what)
+
+    def add_peer(self, name: str, **what: object) -> SimPeer:
+        """Start a peer now; arguments of :class:`PeerPlan`."""
+        peer = SimPeer(self, PeerPlan(name, len(self.peers), **what))
+        self.peers[name] = peer
+        return peer
+
+    def restart_peer(self, name: str, down_s: float) -> None:
+        """Stop a peer without a word and start it again later, with nothing remembered but its epoch."""
+        stopped = self.peers.pop(name)
+        stopped.stop()
+
+        def start() -> None:
+            self.peers[name] = SimPeer(self, stopped.plan, epoch=stopped.epoch + 1, clock=stopped.clock)
+
+        self.after(down_s * S, start)
+
+    def _listen(self) -> None:
+        self.judge.listen(self.now_ns)
+        self.after(self.judge.interval_ns, self._listen)
+
+
+class Driven:
+    """A node on a machine: datagrams in with time stamps, datagrams out, timers late by a little.
+
+    Args:
+        world: where.
+        name: for its dice.
+        address: of the machine.
+        link: to the network.
+        clock: of the machine.
+    """
+
+    def __init__(self, world: World, name: str, address: Address, link: Link, clock: MachineClock) -> None:
+        self.world = world
+        self.address = address
+        self.link = link
+        self.clock = clock
+        self._dice = world.dice(f"machine {name}")
+        self._timer_ns: int | None = None
+        self._on = True
+
+    node: HostNode | PeerNode
+
+    @property
+    def local_ns(self) -> int:
+        """What its clock shows."""
+        return self.clock.local_at(self.world.now_ns)
+
+    def look(self) -> None:
+        """Take the node's events."""
+
+    def stop(self) -> None:
+        """Vanish from the network."""
+        self._on = False
+        self.world.network.detach(self)
+
+    def arrive(self, data: bytes, source: Address, multicast: bool) -> None:
+        """Stamp a datagram as the kernel does, and see to it when the program wakes up."""
+        stamp_ns = self.local_ns
+
+        def see_to() -> None:
+            if self._on:
+                self.node.receive_datagram(data, source, stamp_ns, multicast=multicast)
+                self.turn()
+
+        self.world.after(self._dice.expovariate(1 / (100 * US)), see_to)
+
+    def turn(self) -> None:
+        """Do what is to be done after anything happened to the node."""
+        self.look()
+        for outgoing in self.node.datagrams_to_send(self.local_ns):
+            self.world.note(repr((self.address, outgoing.address)).encode() + outgoing.data)
+            # From the time stamp in the datagram to the wire.
+            late_ns = 5 * US + self._dice.expovariate(1 / (5 * US))
+            self.world.network.send(self, outgoing.data, outgoing.address, late_ns)
+        due_ns = self.node.next_timer_ns()
+        if due_ns is None:
+            return
+        # Timers fire late, never early; the microsecond is for the rounding between two clocks.
+        true_ns = self.clock.true_at(due_ns) + US + round(self._dice.expovariate(1 / (200 * US)))
+        if self._timer_ns is None or true_ns < self._timer_ns or self._timer_ns <= self.world.now_ns:
+            self._timer_ns = max(true_ns, self.world.now_ns)
+            self.world.at(self._timer_ns, lambda due=self._timer_ns: self._fire(due))
+
+    def _fire(self, due_ns: int) -> None:
+        if self._on and due_ns == self._timer_ns:
+            self._timer_ns = None
+            self.node.handle_timer(self.local_ns)
+            self.turn()
+
+
+class SimHost(Driven):
+    """A host with one room and one track; its commands work as a daemon's would.
+
+    Attributes:
+        epoch: of its last start.
+        timeline: what it says.
+        leads_ns: how far ahead each command was placed.
+    """
+
+    node: HostNode
+
+    def __init__(self, world: World, clock: MachineClock) -> None:
+        super().__init__(world, "host", HOST_AT, Direct(), clock)
+        self.epoch = 0
+        self.timeline = Timeline()
+        self.leads_ns: list[int] = []
+        self._revision = 0
+        self._entry = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Start."""
+        self._on = True
+        self.epoch += 1
+        self._revision = 0
+        self.node = HostNode(KEY, b"the host", self.epoch, "host", 7783)
+        self._timer_ns = None
+        self.world.network.attach(self)
+        self._say(self.timeline.segments)
+
+    def look(self) -> None:
+        """Take the node's events; a real daemon answers newcomers with their settings."""
+        while self.node.next_event() is not None:
+            pass
+
+    def play(self, frame: int = 0, track: Track = TRACK) -> None:
+        """Play a track from a frame on, as soon as all can."""
+        self._entry += 1
+        at_ns = self._at_ns()
+        self._change(Segment(at_ns, self._entry, frame, track))
+
+    def pause(self) -> None:
+        """Be silent as soon as all can."""
+        self._change(Segment(self._at_ns()))
+
+    def resume(self) -> None:
+        """Go on where the last pause cut in."""
+        paused, playing = self.timeline.segments[-1], self.timeline.segments[-2]
+        frame, _ = playing.position_at(paused.start_host_ns)
+        self._change(Segment(self._at_ns(), playing.entry, frame, playing.track))
+
+    def seek(self, frame: int) -> None:
+        """Go on from another frame of the same track as soon as all can."""
+        playing = self.timeline.segments[-1]
+        self._change(Segment(self._at_ns(), playing.entry, frame, playing.track))
+
+    def set_volume(self, volume: int) -> None:
+        """Change the room's volume."""
+        self._say(self.timeline.segments, volume)
+
+    def restart(self, down_s: float, *, reboot: bool = False) -> None:
+        """Stop without a word and start again later.
+
+        Args:
+            down_s: how long it is away.
+            reboot: its clock begins anew, and it resumes where it was; else the time line goes on.
+        """
+        self.stop()
+
+        def start() -> None:
+            if not reboot:
+                self.begin()
+                return
+            playing = self.timeline.segments[-1]
+            frame, _ = playing.position_at(self.local_ns)
+            self.clock = MachineClock(self.world.dice("host clock 2"), offset_ns=10 * S, skew_ppm=-20.0)
+            self.timeline = Timeline()
+            self.begin()
+            # A daemon waits until its speakers are back before it goes on.
+            self.world.after(2 * S, lambda: self._change(Segment(self._at_ns(), playing.entry, frame, playing.track)))
+
+        self.world.after(down_s * S, start)
+
+    def peers(self) -> list[PeerInfo]:
+        """Return what it knows of its peers."""
+        return self.node.peers()
+
+    def _at_ns(self) -> int:
+        lead_ns = self.node.lead_duration_ns(ROOM)
+        self.leads_ns.append(lead_ns)
+        return self.local_ns + lead_ns
+
+    def _change(self, segment: Segment) -> None:
+        before = [one for one in self.timeline.segments if one.start_host_ns < segment.start_host_ns]
+        self._say((*before[-_KEPT_SEGMENTS:], segment))
+
+    def _say(self, segments: tuple[Segment, ...], volume: int = 100) -> None:
+        self._revision += 1
+        self.timeline = Timeline(tuple(segments))
+        self.node.set_room(RoomState(ROOM, self._revision, self.timeline, volume))
+        self.turn()
+
+
+class NoSound:
+    """Stands in for the renderer where samples do not matter: says only whether anything sounds."""
+
+    starved_frames = 0
+
+    def render(self, timeline: Timeline, host_ns: int, fraction_ns: float, ns_per_frame: float, out: Samples) -> bool:
+        """Return whether a track reaches into a block."""
+        end_ns = host_ns + len(out) * ns_per_frame
+        return any(span.segment.start_host_ns < end_ns and span.end_host_ns > host_ns for span in timeline.spans())
+
+
+class Nothing:
+    """No decoded tracks."""
+
+    def buffer(self, content_id: bytes) -> FrameSource | None:
+        """Return none."""
+        return None
+
+
+class Sawtooth:
+    """A recording whose samples say where they stand: each rises from 0 to 1 over a tenth of a second.
+
+    One long ramp would not do: a resampler's gain is only right to some 10⁻⁶, which is frames of it.
+
+    Args:
+        frames: its length.
+    """
+
+    PERIOD = 4800
+
+    def __init__(self, frames: int) -> None:
+        self.track = Track(b"sawtooth".ljust(32), frames, 48_000, frames, 2)
+
+    def buffer(self, content_id: bytes) -> FrameSource | None:
+        """Return itself."""
+        return self
+
+    def read(self, first_frame: int, out: Samples) -> int:
+        """Copy frames; there are zeros before and after."""
+        frames = np.arange(first_frame, first_frame + len(out))
+        inside = (frames >= 0) & (frames < self.track.frames)
+        out[:] = np.where(inside, frames % self.PERIOD / self.PERIOD, 0.0)[:, None]
+        return 0
+
+
+@dataclass(frozen=True)
+class PeerPlan:
+    """What a peer is made of.
+
+    Attributes:
+        name: of the peer.
+        number: among the peers, for its address.
+        link: to the network.
+        crystal: of the card.
+        skew_ppm: of the machine's clock; by chance within ±60 without it.
+        walk_ppm: its wandering, ppm in a second.
+        ramp_ppm_per_s: of a board that warms up for 20 s.
+        sources: decoded tracks, to render real samples.
+        hosts: addresses to try by unicast.
+    """
+
+    name: str
+    number: int
+    link: Link = field(default_factory=Wired)
+    crystal: Crystal | None = None
+    skew_ppm: float | None = None
+    walk_ppm: float = 0.01
+    ramp_ppm_per_s: float = 0.0
+    sources: object | None = None
+    hosts: tuple[Address, ...] = ()
+
+
+class SimPeer(Driven):
+    """A peer with its card, wired as the daemon wires it.
+
+    Attributes:
+        plan: what it is made of.
+        epoch: of this start.
+        player: what plays.
+        card: what sounds.
+    """
+
+    node: PeerNode
+
+    def __init__(self, world: World, plan: PeerPlan, *, epoch: int = 1, clock: MachineClock | None = None) -> None:
+        dice = world.dice(f"peer {plan.name} {epoch}")
+        if clock is None:
+            skew_ppm = dice.uniform(-60, 60) if plan.skew_ppm is None else plan.skew_ppm
+            clock = MachineClock(
+                world.dice(f"clock {plan.name}"),
+                offset_ns=dice.randrange(10**12),
+                skew_ppm=skew_ppm,
+                walk_ppm=plan.walk_ppm,
+                ramp_ppm_per_s=plan.ramp_ppm_per_s,
+                ramp_until_s=20,
+            )
+        high, low = divmod(plan.number, 200)
+        super().__init__(world, f"{plan.name} {epoch}", (f"198.51.{100 + high}.{1 + low}", 40000), plan.link, clock)
+        self.plan = plan
+        self.epoch = epoch
+        self.host_clock = HostClock()
+        peer_id = plan.name.encode().ljust(8, b".")[:8]
+        self.node = PeerNode(KEY, peer_id, epoch, plan.name, self.host_clock, dice.random, "0", plan.hosts, ROOM)
+        self._state: StateChanged | None = None
+        self._course = Course()
+        self.events: list[PeerEvent | HostEvent] = []
+        crystal = plan.crystal or Crystal(ppm=dice.uniform(-80, 80))
+        self.player = Player(crystal.rate_hz, 2, plan.sources or Nothing())
+        if plan.sources is None:
+            self.player._renderer = NoSound()
+        world.network.attach(self)
+        self.card = Card(world, world.dice(f"card {plan.name} {epoch}"), crystal, clock, self.player)
+        self._tick()
+
+    @property
+    def name(self) -> str:
+        """Which."""
+        return self.plan.name
+
+    def block_at(self, true_ns: int) -> Block | None:
+        """Return what sounds; None for silence."""
+        return self.card.block_at(true_ns)
+
+    def stop(self) -> None:
+        """Vanish, and be silent."""
+        super().stop()
+        self.card.stop()
+
+    def look(self) -> None:
+        """Take the node's events, and hand the time line with its clock to the player."""
+        while (event := self.node.next_event()) is not None:
+            self.events.append(event)
+            if isinstance(event, StateChanged):
+                self._state = event
+        if self._state is not None:
+            course = Course(self._state.timeline, self.node.mapping, self._state.epoch)
+            if course != self._course:
+                self._course = course
+                self.player.follow(course)
+
+    def _tick(self) -> None:
+        if not self._on:
+            return
+        player = self.player
+        self.node.playback = PlaybackStats(
+            state=player.state,
+            sync_error_ns=round(player.sync_error_ns),
+            correction_ppm=player.correction_ppm,
+            underruns=self.card.underruns,
+            starved_frames=player.starved_frames,
+            lead_duration_ns=player.lead_duration_ns,
+        )
+        self.turn()
+        self.world.after(_TICK_NS, self._tick)

@@ -1,0 +1,224 @@
+"""Finding the host, and what its answers may be."""
+
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from musicsyncd.config import OPEN_ROOM_KEY, NetworkConfig, Paths
+from musicsyncd.errors import ConfigError, ControlError, ProtocolError
+from musicsyncd.protocol import auth, wire
+from musicsyncd.system.control_client import ControlClient, api_path, find_on_lan
+
+KEY = bytes(range(32))
+
+
+def client(folder, *, network=None, host=None, open_room=True, other_sockets=()):
+    paths = Paths.find({}, state_dir=folder)
+    return ControlClient(
+        network or NetworkConfig(interfaces=("lo",)),
+        paths,
+        host=host,
+        open_room=open_room,
+        other_sockets=other_sockets,
+    )
+
+
+def test_paths_of_the_api_are_quoted():
+    assert api_path("rooms", "-", "play") == "/api/rooms/-/play"
+    assert api_path("rooms", "../x?#ü", "play") == "/api/rooms/..%2Fx%3F%23%C3%BC/play"
+
+
+def test_the_socket_of_this_machine_comes_first_and_needs_no_key(host, folder):
+    one = client(folder)
+    assert one.is_local
+    assert one.get("/api/status") == {"message": "done"}
+    assert host.tokens == [None]
+
+
+def test_a_host_that_is_named_is_asked_with_the_token(host, folder):
+    one = client(folder, host=f"127.0.0.1:{host.port}")
+    assert not one.is_local
+    one.post("/api/x", {"a": 1})
+    one.delete("/api/y")
+    assert host.requests == [("POST", "/api/x", {"a": 1}), ("DELETE", "/api/y", None)]
+    assert host.tokens == [f"Bearer {auth.http_token(OPEN_ROOM_KEY)}"] * 2
+
+
+def test_the_socket_of_a_system_service_is_tried_too(host, folder, tmp_path):
+    one = client(tmp_path, other_sockets=(folder / "run" / "host.sock",))
+    assert one.is_local
+
+
+@pytest.mark.parametrize("text", ["pi:", "http://pi"])
+def test_a_host_that_is_no_address_is_refused_at_once(folder, text):
+    with pytest.raises(ConfigError):
+        client(folder, host=text)
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "said"),
+    [
+        (400, {"error": "no such room"}, "^no such room$"),
+        (404, {}, "HTTP status 404"),
+        (500, b"<html>", "not a musicsyncd host"),
+        (200, b"[1]", "not a musicsyncd host"),
+        (200, b"\xff", "not a musicsyncd host"),
+        (200, b"[" * 100_000, "not a musicsyncd host"),
+        (401, {"error": "x"}, "does not know this key"),
+        (403, b"", "does not know this key"),
+    ],
+)
+def test_an_answer_that_is_none_is_said_in_one_line(host, folder, status, answer, said):
+    host.answer("GET", "/api/status", answer, status)
+    with pytest.raises(ControlError, match=said) as refused:
+        client(folder).get("/api/status")
+    assert "\n" not in str(refused.value)
+
+
+def test_an_answer_without_end_is_broken_off(host, folder, monkeypatch):
+    monkeypatch.setattr("musicsyncd.system.control_client.MAX_ANSWER_BYTES", 1 << 20)
+    host.answer("GET", "/api/status", b" " * (1 << 20) + b"{}")
+    with pytest.raises(ControlError, match="longer than 1 MiB"):
+        client(folder).get("/api/status")
+
+
+def test_a_host_that_is_gone_is_said_and_looked_for_again(host, folder, monkeypatch):
+    one = client(folder)
+    one.get("/api/status")
+    host.close_socket()
+    with pytest.raises(ControlError, match="cannot reach the host"):
+        one.get("/api/status")
+    where = ("127.0.0.1", host.port)
+    monkeypatch.setattr("musicsyncd.system.control_client.find_on_lan", lambda network, key: where)
+    assert one.get("/api/status") == {"message": "done"}
+    assert one.reach().address == where
+    host.close()
+    one = client(folder, host=f"127.0.0.1:{host.port}")
+    with pytest.raises(ControlError, match=r"cannot reach the host at 127\.0\.0\.1:\d+: Connection refused"):
+        one.get("/api/status")
+
+
+def test_something_that_is_not_http(folder):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            connection.recv(65536)
+            connection.sendall(b"220 mail.example.org ESMTP\r\n")
+            connection.close()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(ControlError, match="cannot reach the host"):
+            client(folder, host=f"127.0.0.1:{server.getsockname()[1]}").get("/api/status")
+        thread.join()
+
+
+class LanHost:
+    """Answers hellos to the group on the loopback interface; keeps those it can open."""
+
+    def __init__(self, room_key, *, answer=True, deaf_to=0, nonce=None):
+        self.hellos = []
+        self._key, self._answer, self._deaf_to, self._nonce = room_key, answer, deaf_to, nonce
+        self.network = NetworkConfig(port=self._free_port(), interfaces=("lo",))
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind((self.network.group, self.network.port))
+        member = socket.inet_aton(self.network.group) + socket.inet_aton("127.0.0.1")
+        self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    @staticmethod
+    def _free_port():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind(("127.0.0.1", 0))
+            return probe.getsockname()[1]
+
+    def _run(self):
+        opener = auth.Opener(auth.derive_key(self._key, auth.PEER_PURPOSE))
+        sealer = auth.Sealer(auth.derive_key(self._key, auth.HOST_PURPOSE), b"hosthost", 1)
+        while True:
+            data, address = self._socket.recvfrom(2048)
+            if data == b"stop":
+                return
+            try:
+                hello = wire.decode_from_peer(opener.open(data).body)
+            except ProtocolError:
+                continue
+            self.hellos.append(hello)
+            if self._answer and len(self.hellos) > self._deaf_to:
+                here = sealer.seal(wire.encode(wire.Here(self._nonce or hello.nonce, 1234, "attic")))
+                assert len(here) <= len(data), "a hello must not be answered with more bytes than it had"
+                self._socket.sendto(b"rubbish", address)
+                self._socket.sendto(here, address)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *args):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stopper:
+            stopper.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+            stopper.sendto(b"stop", (self.network.group, self.network.port))
+        self._thread.join()
+        self._socket.close()
+
+
+def test_the_host_on_the_lan_answers_a_hello():
+    with LanHost(KEY) as lan:
+        assert find_on_lan(lan.network, KEY) == ("127.0.0.1", 1234)
+
+
+def test_a_hello_that_got_lost_is_said_again():
+    with LanHost(KEY, deaf_to=2) as lan:
+        assert find_on_lan(lan.network, KEY) == ("127.0.0.1", 1234)
+        assert len(lan.hellos) == 3
+
+
+def test_a_host_with_another_key_is_not_heard_and_does_not_hear():
+    with LanHost(bytes(32)) as lan:
+        assert find_on_lan(lan.network, KEY, timeout_s=0.3) is None
+        assert lan.hellos == []
+
+
+def test_an_answer_to_another_hello_is_none():
+    with LanHost(KEY, nonce=b"another!") as lan:
+        assert find_on_lan(lan.network, KEY, timeout_s=0.3) is None
+        assert lan.hellos
+
+
+def test_an_interface_that_is_not_there_is_said():
+    with pytest.raises(ConfigError, match="no interface 'nope0'"):
+        find_on_lan(NetworkConfig(interfaces=("nope0",)), KEY, timeout_s=0.1)
+
+
+def test_no_host_at_all_is_said_with_what_to_look_at(tmp_path, monkeypatch):
+    monkeypatch.setattr("musicsyncd.system.control_client.find_on_lan", lambda network, key: None)
+    with pytest.raises(ControlError, match=r"no host answers.*`musicsyncd host` running.*--host"):
+        client(tmp_path).get("/api/status")
+
+
+def test_without_a_key_the_lan_cannot_be_asked(tmp_path):
+    with pytest.raises(ControlError, match=r"no host answers.*room\.key.*key join"):
+        client(tmp_path, open_room=False).get("/api/status")
+
+
+def test_a_socket_that_may_not_be_used_is_said(monkeypatch, tmp_path):
+    def probe(path):
+        return PermissionError() if path == Path("/run/x.sock") else FileNotFoundError()
+
+    monkeypatch.setattr("musicsyncd.system.control_client._probe", probe)
+    monkeypatch.setattr("musicsyncd.system.control_client.find_on_lan", lambda network, key: None)
+    for open_room in (False, True):
+        one = client(tmp_path, open_room=open_room, other_sockets=(Path("/run/x.sock"),))
+        with pytest.raises(ControlError, match=r"you may not use its socket /run/x\.sock"):
+            one.get("/api/status")
+
+
+def test_a_socket_that_a_dead_host_left_is_passed_over(tmp_path, monkeypatch, folder):
+    (folder / "run").mkdir()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(folder / "run" / "host.sock"))
+    monkeypatch.setattr("musicsyncd.system.control_client.find_on_lan", lambda network, key: ("10.0.0.1", 7))
+    assert client(folder).reach().address == ("10.0.0.1", 7)

@@ -1,0 +1,170 @@
+"""A host and its peers on a perfect wire, in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from musicsyncd.clock.exchange import Exchange
+from musicsyncd.clock.mapping import ClockMapping
+from musicsyncd.errors import ProtocolError
+from musicsyncd.playback.timeline import Segment, Timeline, Track
+from musicsyncd.protocol import wire
+from musicsyncd.protocol.auth import HOST_PURPOSE, PEER_PURPOSE, Opener, Sealer, derive_key
+from musicsyncd.protocol.host import HostNode, RoomState
+from musicsyncd.protocol.node import Address, Outgoing
+from musicsyncd.protocol.peer import PeerNode
+
+KEY = bytes(range(32))
+HOST_ID = b"host-one"
+PEER_ID = b"peer-one"
+HOST_AT = ("192.0.2.1", 7783)
+PEER_AT = ("192.0.2.2", 40000)
+MS = 1_000_000
+S = 1_000_000_000
+TRACK = Track(bytes(32), 1000, 48000, 48000 * 180, 2)
+
+
+class FakeClock:
+    """Trusts the newest exchange from the fourth on, as a clock filter would."""
+
+    def __init__(self) -> None:
+        self.exchanges: list[Exchange] = []
+        self.resets = 0
+        self.skew_ppm = 0.0
+        self.round_trip_ns = 400_000
+        self.jitter_ns = 50_000
+
+    @property
+    def mapping(self) -> ClockMapping | None:
+        if len(self.exchanges) < 4:
+            return None
+        last = self.exchanges[-1]
+        return ClockMapping(last.received_local_ns, last.received_local_ns + last.offset_ns, 0.0, 1000)
+
+    def observe(self, exchange: Exchange) -> bool:
+        self.exchanges.append(exchange)
+        return True
+
+    def reset(self) -> None:
+        self.resets += 1
+        self.exchanges.clear()
+
+
+def make_host(host_id: bytes = HOST_ID, epoch: int = 1, name: str = "den") -> HostNode:
+    return HostNode(KEY, host_id, epoch, name, 7783)
+
+
+def make_peer(
+    peer_id: bytes = PEER_ID, epoch: int = 1, hosts: tuple[Address, ...] = (), room: str = "main"
+) -> PeerNode:
+    return PeerNode(KEY, peer_id, epoch, "kitchen", FakeClock(), lambda: 0.5, "0.1", hosts, room)
+
+
+def state(revision: int = 1, room: str = "main", start_ns: int = 5 * S, **more: object) -> RoomState:
+    return RoomState(room, revision, Timeline((Segment(start_ns, 1, 0, TRACK),)), **more)
+
+
+class _Reader:
+    def __init__(self, purpose: str) -> None:
+        self._key = derive_key(KEY, purpose)
+
+    def open_again(self, data: bytes) -> bytes:
+        return Opener(self._key).open(data).body
+
+
+_HOSTS, _PEERS = _Reader(HOST_PURPOSE), _Reader(PEER_PURPOSE)
+
+
+def read(outgoing: Outgoing) -> wire.FromHost | wire.FromPeer:
+    """Return the message in a datagram of either direction."""
+    try:
+        return wire.decode_from_host(_HOSTS.open_again(outgoing.data))
+    except ProtocolError:
+        return wire.decode_from_peer(_PEERS.open_again(outgoing.data))
+
+
+def events_of(node: HostNode | PeerNode) -> list[object]:
+    found = []
+    while (event := node.next_event()) is not None:
+        found.append(event)
+    return found
+
+
+@dataclass
+class Sent:
+    at_ns: int
+    source: Address
+    to: Address | None
+    message: object
+
+
+@dataclass
+class Lan:
+    """Delivers what nodes send after 0.1 ms, unless ``lost`` says no; all clocks are the same."""
+
+    now_ns: int = S
+    nodes: dict[Address, HostNode | PeerNode] = field(default_factory=dict)
+    lost: Callable[[Address, Address, bool], bool] = lambda source, to, multicast: False
+    sent: list[Sent] = field(default_factory=list)
+    _flying: list[tuple[int, Address, Address, bool, bytes]] = field(default_factory=list)
+
+    def run(self, duration_ns: int) -> None:
+        """Let time pass."""
+        end_ns = self.now_ns + duration_ns
+        while self.now_ns < end_ns:
+            self._collect()
+            timers = [t for node in self.nodes.values() if (t := node.next_timer_ns()) is not None]
+            assert min(timers, default=end_ns) > self.now_ns, "a timer that is not cleared by its handling"
+            self.now_ns = min([end_ns, *timers, *(flight[0] for flight in self._flying)])
+            arrived = [flight for flight in self._flying if flight[0] <= self.now_ns]
+            self._flying = [flight for flight in self._flying if flight[0] > self.now_ns]
+            for _, source, to, multicast, data in arrived:
+                if to in self.nodes:
+                    self.nodes[to].receive_datagram(data, source, self.now_ns, multicast=multicast)
+            for node in self.nodes.values():
+                node.handle_timer(self.now_ns)
+        self._collect()
+
+    def _collect(self) -> None:
+        for source, node in self.nodes.items():
+            for outgoing in node.datagrams_to_send(self.now_ns):
+                self.sent.append(Sent(self.now_ns, source, outgoing.address, read(outgoing)))
+                multicast = outgoing.address is None
+                for to in list(self.nodes) if multicast else [outgoing.address]:
+                    if to is not None and not self.lost(source, to, multicast):
+                        arrival_ns = self.now_ns + MS // 10
+                        self._flying.append((arrival_ns, source, to, multicast, outgoing.data))
+
+    def said(self, kind: type, *, since_ns: int = 0, to: Address | str | None = "any") -> list[Sent]:
+        return [
+            one
+            for one in self.sent
+            if isinstance(one.message, kind) and one.at_ns >= since_ns and (to == "any" or one.to == to)
+        ]
+
+
+def from_peer(message: wire.FromPeer, sender: bytes = PEER_ID, epoch: int = 1) -> bytes:
+    """Return a datagram of a peer that has sent nothing yet."""
+    return Sealer(derive_key(KEY, PEER_PURPOSE), sender, epoch).seal(wire.encode(message))
+
+
+def report(**changes: object) -> wire.Report:
+    fields: dict[str, object] = {
+        "name": "kitchen",
+        "room": "main",
+        "settings_revision": 0,
+        "state_revision": 0,
+        "wants_unicast": False,
+        "version": "0.1",
+        "clock": wire.ClockStats(),
+        "playback": wire.PlaybackStats(),
+    }
+    return wire.Report(**{**fields, **changes})
+
+
+def lan() -> Lan:
+    """Return a wire with one host that has one room, and one peer, not yet started."""
+    host = make_host()
+    host.set_room(state())
+    return Lan(nodes={HOST_AT: host, PEER_AT: make_peer()})

@@ -1,0 +1,103 @@
+"""Messages: round trips, refusals, and the sizes that the limits were chosen for."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from musicsyncd.errors import ProtocolError
+from musicsyncd.playback.timeline import MAX_FRAMES, MAX_SEGMENTS, Segment, Timeline, Track
+from musicsyncd.protocol import wire
+from musicsyncd.protocol.auth import MAX_BODY_BYTES, OVERHEAD_BYTES
+from musicsyncd.protocol.host import HostNode, RoomState
+
+from .protocol_lan import HOST_AT, from_peer
+
+LONGEST_NAME = "🎵" * wire.MAX_NAME_CHARS
+LATE = (1 << 62) - 20
+BIGGEST = tuple(
+    Segment(LATE + number, MAX_FRAMES, MAX_FRAMES, Track(bytes(32), 1 << 44, 768_000, MAX_FRAMES, 64))
+    for number in range(MAX_SEGMENTS)
+)
+
+
+def test_the_biggest_beacon_that_a_host_makes_fits_a_datagram() -> None:
+    node = HostNode(bytes(32), b"12345678", (1 << 64) - 1, LONGEST_NAME, 65535)
+    node.set_room(RoomState(LONGEST_NAME, (1 << 62) - 1, Timeline(BIGGEST)))
+    (sent,) = node.datagrams_to_send(LATE)
+    assert OVERHEAD_BYTES + 1000 < len(sent.data) <= wire.MAX_DATAGRAM_BYTES
+
+
+def test_the_biggest_report_and_settings_fit_a_datagram() -> None:
+    report = wire.Report(
+        LONGEST_NAME, LONGEST_NAME, LATE, LATE, True, "9" * 24,
+        wire.ClockStats(-LATE, 1e6, LATE, LATE, LATE, 1.0, "k" * 8),
+        wire.PlaybackStats("s" * 16, -LATE, 1e6, LATE, LATE, LATE, 1e6, "漢" * 60, "f" * 120),
+    )  # fmt: skip
+    assert len(wire.encode(report)) <= MAX_BODY_BYTES
+    assert wire.decode_from_peer(wire.encode(report)) == report
+    settings = wire.Settings(bytes(8), LATE, LONGEST_NAME, 100, True, -5_000_000, "stereo")
+    assert wire.decode_from_host(wire.encode(settings)) == settings
+
+
+@given(st.integers(0, LATE), st.integers(0, LATE), st.integers(0, LATE), st.integers(0, LATE))
+def test_no_reply_is_longer_than_what_asked_for_it(number: int, t1: int, t2: int, t3: int) -> None:
+    probe = wire.encode(wire.Probe(number, t1))
+    assert len(wire.encode(wire.ProbeReply(number, t1, t2, t3))) <= len(probe)
+
+
+def test_a_here_is_no_longer_than_its_hello() -> None:
+    node = HostNode(bytes(range(32)), b"12345678", 1, LONGEST_NAME, 65535)
+    hello = from_peer(wire.Hello(bytes(8)))
+    node.receive_datagram(hello, HOST_AT, 1)
+    (here,) = node.datagrams_to_send(2)
+    assert len(here.data) <= len(hello)
+
+
+def test_what_is_no_number_is_refused() -> None:
+    stats = wire.ClockStats(skew_ppm=math.nan)
+    report = wire.Report("a", "main", 0, 0, False, "1", stats, wire.PlaybackStats())
+    with pytest.raises(ProtocolError, match="float"):
+        wire.decode_from_peer(wire.encode(report))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        wire.Beacon("", 1, 1, (), 50, False, 80, "h"),
+        wire.Beacon("r", 1, 1, (), 101, False, 80, "h"),
+        wire.Beacon("r", 1, 1, (), 50, False, 0, "h"),
+        wire.Beacon("r", -1, 1, (), 50, False, 80, "h"),
+        wire.Beacon("r", 1, 1 << 62, (), 50, False, 80, "h"),
+        wire.Beacon("r", 1, 1, (*BIGGEST, BIGGEST[0]), 50, False, 80, "h"),
+        wire.Settings(bytes(7), 1, "r"),
+        wire.Settings(bytes(8), 1, "r", channels="side"),
+        wire.Settings(bytes(8), 1, "r", output_delay_us=5_000_001),
+    ],
+)
+def test_what_is_beyond_a_limit_is_malformed(message: wire.FromHost) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        wire.decode_from_host(wire.encode(message))
+    assert caught.value.reason == "malformed"
+
+
+def test_directions_do_not_mix() -> None:
+    with pytest.raises(ProtocolError):
+        wire.decode_from_host(wire.encode(wire.Probe(1, 1)))
+    with pytest.raises(ProtocolError):
+        wire.decode_from_peer(wire.encode(wire.ProbeReply(1, 1, 1, 1)))
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_decode_or_are_malformed(data: bytes) -> None:
+    for decode in (wire.decode_from_host, wire.decode_from_peer):
+        reason = "malformed"
+        try:
+            assert isinstance(decode(data), msgspec.Struct)
+        except ProtocolError as error:
+            reason = error.reason
+        assert reason == "malformed"
