@@ -118,13 +118,13 @@ class Plan:
                 found = planned.segment
         return found
 
-    def place_at(self, host_ns: int) -> tuple[int, int, int]:
-        """Return entry, whole frame and the track's frames of what is in force, which must be a track."""
+    def place_at(self, host_ns: int) -> tuple[int, int]:
+        """Return entry and whole frame of what is in force, which must be a track; at its end, its length."""
         segment = self.in_force(host_ns)
         assert segment is not None, "nothing is planned"
         assert segment.track is not None, "silence is no place"
         elapsed = ns_to_frames(max(0, host_ns - segment.start_host_ns), segment.track.rate_hz)
-        return segment.entry, min(segment.frame + elapsed, segment.track.frames), segment.track.frames
+        return segment.entry, min(segment.frame + elapsed, segment.track.frames)
 
     def next_change_host_ns(self, after_host_ns: int) -> int | None:
         """Return the first instant after another one at which something begins or all ends, or None."""

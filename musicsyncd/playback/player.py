@@ -126,7 +126,9 @@ class Player:
 
     # -- the audio callback's side -------------------------------------------------------------
 
-    def render(self, out: Samples, dac_frame: int, dac_local_ns: int, now_local_ns: int) -> None:
+    def render(
+        self, out: Samples, dac_frame: int, dac_local_ns: int, now_local_ns: int, broken: bool = False
+    ) -> None:
         """Fill the block that begins with the card's frame ``dac_frame``.
 
         Args:
@@ -134,9 +136,12 @@ class Player:
             dac_frame: frames handed to the card before this block.
             dac_local_ns: when the card says that this block will sound; 0 if it does not say.
             now_local_ns: the local clock now.
+            broken: there was an underrun before this block: frames and time are no longer on the line.
         """
         self.blocks += 1
-        steady = self.dac.observe(dac_frame, dac_local_ns, now_local_ns)
+        if broken:
+            self.dac.restart()
+        steady = self.dac.observe(dac_frame, dac_local_ns, now_local_ns) and not broken
         course, before = self._course, self._playing
         line = self.dac.line
         if line is None or course.mapping is None:

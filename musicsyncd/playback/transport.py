@@ -18,34 +18,17 @@ The caller's part:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
-
-import msgspec
 
 from musicsyncd.errors import ControlError
 from musicsyncd.media.queue import Entry, Queue
 from musicsyncd.playback.plan import Plan
+from musicsyncd.playback.saved import Mode, Saved, read_saved
 from musicsyncd.playback.seek import parse_seek
-from musicsyncd.playback.timeline import MAX_SEGMENTS, Segment, Timeline
+from musicsyncd.playback.timeline import Segment, Timeline
 from musicsyncd.units import NS_PER_S, frames_to_ns
-
-Mode = Literal["playing", "paused", "stopped"]
 
 PREVIOUS_DURATION_NS = 3 * NS_PER_S
 """Within this much of a track's start ``previous`` means the one before; the time most players take."""
-
-
-class _Saved(msgspec.Struct, frozen=True):
-    """What a snapshot holds."""
-
-    mode: Mode
-    entry: int
-    frame: int
-    boot_id: str
-    host_ns: int
-    head_host_ns: int
-    waiting: bool
-    timeline: Timeline
 
 
 class Transport:
@@ -127,8 +110,7 @@ class Transport:
             raise ControlError("nothing is playing")
         if self._mode == "playing":
             if self._held is None:
-                number, frame, frames = self._plan.place_at(at_host_ns)
-                self._held = (number, min(frame, frames - 1))
+                self._held = self._plan.place_at(at_host_ns)
             self._make_current(self._held[0])
             self._mode = "paused"
             self._plan.cut(at_host_ns, now_host_ns)
@@ -153,9 +135,9 @@ class Transport:
             raise ControlError("nothing is playing")
         if entry.track is None:
             raise ControlError(f"“{entry.title}” is still being prepared: try again in a moment")
-        number, frame, _ = (*self._held, 0) if self._held else self._plan.place_at(at_host_ns)
+        number, frame = self._held or self._plan.place_at(at_host_ns)
         if number != entry.number:  # The next one begins before the command can: it is this one that was meant.
-            frame = entry.track.frames - 1
+            frame = entry.track.frames
         frame = parse_seek(target, frame, entry.track.frames, entry.track.rate_hz)
         self._jump(entry.number, frame, at_host_ns, now_host_ns)
 
@@ -262,7 +244,7 @@ class Transport:
         if self._held is not None:
             return self.queue.find(self._held[0]), self._held[1]
         if self._sounds and self._plan.in_force(now_host_ns) is not None:
-            number, frame, _ = self._plan.place_at(now_host_ns)
+            number, frame = self._plan.place_at(now_host_ns)
             entry = self.queue.find(number)
             if entry is not None:
                 return entry, frame
@@ -284,7 +266,7 @@ class Transport:
             now_host_ns: this instant.
         """
         entry, frame = self.position(now_host_ns)
-        saved = _Saved(
+        return Saved(
             mode=self._mode,
             entry=0 if entry is None else entry.number,
             frame=frame,
@@ -293,9 +275,7 @@ class Transport:
             head_host_ns=self._plan.head_host_ns,
             waiting=self._held is not None,
             timeline=self.timeline(now_host_ns),
-        )
-        plain: dict[str, object] = msgspec.to_builtins(saved)
-        return plain
+        ).plain()
 
     def restore(
         self, snapshot: Mapping[str, object], boot_id: str, at_host_ns: int, now_host_ns: int
@@ -308,11 +288,8 @@ class Transport:
         Returns:
             Whether the snapshot was usable; if not, the room is stopped.
         """
-        try:
-            saved = msgspec.convert(snapshot, _Saved)
-        except msgspec.ValidationError:
-            return False
-        if len(saved.timeline.segments) > MAX_SEGMENTS or saved.frame < 0:
+        saved = read_saved(snapshot)
+        if saved is None:
             return False
         self._built = self.queue.entries
         self._seen_host_ns = now_host_ns

@@ -6,4 +6,9 @@
 kinds of node. A node has five calls: ``receive_datagram``, ``datagrams_to_send``,
 ``next_timer_ns``, ``handle_timer`` and ``next_event``. It is given bytes, addresses and
 times, and gives back bytes, addresses, times and events.
+
+What the nodes are made of: :mod:`~musicsyncd.protocol.node` is common to both;
+:mod:`~musicsyncd.protocol.rooms` is when a host says what;
+:mod:`~musicsyncd.protocol.following`, :mod:`~musicsyncd.protocol.probing` and
+:mod:`~musicsyncd.protocol.reporting` are what a peer knows of its host, asks it and tells it.
 """

@@ -106,6 +106,7 @@ class _Peer:
     address: Address
     report: wire.Report
     seen_ns: int
+    sequence: int = 0
     present: bool = False
     left_epoch: int | None = None
     settings_due_ns: int = 0
@@ -313,10 +314,13 @@ class HostNode:
         elif opened.epoch == peer.left_epoch:
             self.dropped["after goodbye"] += 1
             return
+        elif opened.epoch == peer.epoch and opened.sequence < peer.sequence:
+            self.dropped["overtaken"] += 1
+            return
         before = peer.report
         appeared = not peer.present or opened.epoch != peer.epoch
         peer.epoch, peer.address, peer.report, peer.seen_ns = opened.epoch, address, report, now_ns
-        peer.present = True
+        peer.present, peer.sequence = True, opened.sequence
         if appeared:
             self._events.append(PeerAppeared(peer.peer_id, report.name, address))
             self._sweep_ns = self._sweep_ns or now_ns + SWEEP_INTERVAL_NS

@@ -11,7 +11,9 @@ stream began under a third; :class:`StreamClock` finds out which, from the strea
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import re
 import time
 from dataclasses import dataclass
@@ -34,7 +36,8 @@ _SAME_CLOCK_NS = NS_PER_S // 2
 _RELAX_PPM = 100
 """A stream clock of its own drifts against ours by no more."""
 
-MAX_CHANNELS = 8
+_PRIORITY = 10
+"""Of the audio thread: above everything ordinary, below the kernel's own threads and a sound server's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,17 +281,25 @@ class PortAudioOutput:
     def _callback(self, out: npt.NDArray[np.float32], frames: int, when: Any, status: Any) -> None:  # noqa: ANN401
         local_ns = now_ns()
         try:
-            if status and status.output_underflow:
-                self.underruns += 1
+            if not self._frame:
+                _hurry()
+            broken = bool(status) and status.output_underflow
+            self.underruns += broken
             sounds_ns = self.clock.to_local_ns(when.outputBufferDacTime, when.currentTime, local_ns)
             if sounds_ns == 0:  # The card does not say: it is about as long from now as PortAudio holds sound.
                 sounds_ns = local_ns + self._latency_ns
             if self._render is not None:
-                self._render(out, self._frame, sounds_ns, local_ns)
+                self._render(out, self._frame, sounds_ns, local_ns, broken)
         except Exception as error:  # An exception here would end the stream without a word.
             out.fill(0.0)
             self._fault = f"{type(error).__name__}: {error}"
         self._frame += frames
+
+
+def _hurry() -> None:
+    """Give the calling thread real-time priority, where this user may have it; quietly without where not."""
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(_PRIORITY))
 
 
 def _say(device: Device, error: Exception) -> str:

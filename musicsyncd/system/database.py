@@ -182,8 +182,7 @@ class Database:
         with self._reading():
             known = self._saved[room.name] if room.name in self._saved else self._load_entries(room.name)
         new = {entry.number: entry for entry in room.entries}
-        changed = [entry for number, entry in new.items() if known.get(number) is not entry]
-        changed = [entry for entry in changed if known.get(entry.number) != entry]
+        changed = [entry for number, entry in new.items() if known.get(number) != entry]
         gone = [(room.name, number) for number in known if number not in new]
         snapshot = msgspec.json.encode(room.snapshot)
         order = msgspec.json.encode([entry.number for entry in room.entries])

@@ -18,7 +18,7 @@ from musicsyncd.system.http_server import HttpServer
 from musicsyncd.system.interfaces import check
 from musicsyncd.system.keyfile import load_key, make_key
 from musicsyncd.system.monotonic import boot_identity, now_ns
-from musicsyncd.system.supervision import claim, notify, on_stop_signals, settle_interpreter, until_stopped
+from musicsyncd.system.supervision import claim, notify, on_stop_signals, raise_priority, settle_interpreter, until_stopped
 from musicsyncd.system.udp import Network
 from musicsyncd.units import ns_to_s
 
@@ -151,6 +151,7 @@ def run(config: HostConfig) -> None:
     Raises:
         MusicSyncError: with one line, when it cannot start.
     """
+    raise_priority()
     check(config.network.interfaces)
     config.paths.make()
     lock = claim(config.paths.state_dir / "host", "a host")

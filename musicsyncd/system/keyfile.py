@@ -13,6 +13,7 @@ Source: Douglas Crockford, "Base 32", https://www.crockford.com/base32.html.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import logging
@@ -112,12 +113,12 @@ def make_key(path: Path, replace: bool = False) -> bytes:
     key = os.urandom(KEY_BYTES)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomically(path, f"{join_code(key)}\n".encode(), replace)
-    except FileExistsError:
-        raise ConfigError(f"there is a room key at {path} already: remove it first to make another") from None
+        with contextlib.suppress(FileExistsError):
+            write_atomically(path, f"{join_code(key)}\n".encode(), replace)
+            return key
     except OSError as error:
         raise ConfigError(f"cannot write the room key {path}: {error.strerror}") from None
-    return key
+    raise ConfigError(f"there is a room key at {path} already: remove it first to make another")
 
 
 def _check(key: bytes) -> bytes:

@@ -21,9 +21,9 @@ from musicsyncd.units import NS_PER_S, ms_to_ns, ns_to_s
 
 log = logging.getLogger(__name__)
 
-RenderBlock = Callable[[npt.NDArray[np.float32], int, int, int], None]
-"""Fill (frames, channels) that begin with this frame of the card and sound at this local time (0: unknown);
-the last argument is the local time now."""
+RenderBlock = Callable[[npt.NDArray[np.float32], int, int, int, bool], None]
+"""Fill (frames, channels) that begin with this frame of the card and sound at this local time (0: unknown).
+The fourth argument is the local time now, the last one whether there was an underrun before this block."""
 
 BLOCK_FRAMES = 1024
 """A block of 21 ms at 48 kHz: below it Python's share of the work grows, above it reactions get slow."""
@@ -100,7 +100,7 @@ class NullOutput:
         block = np.zeros((BLOCK_FRAMES, self.channels), np.float32)
         start_ns = now_ns() + self._buffer_ns
         self._opened(start_ns)
-        frame = 0
+        frame, broken = 0, False
         while not self._stopping.is_set():
             sounds_ns = start_ns + frame * NS_PER_S // self.rate_hz
             ahead_ns = sounds_ns - now_ns()
@@ -110,8 +110,10 @@ class NullOutput:
             if ahead_ns < 0:  # Too late for it: these frames were silence.
                 self.underruns += 1
                 frame += -(ahead_ns * self.rate_hz // NS_PER_S) + BLOCK_FRAMES
+                broken = True
                 continue
-            render(block, frame, sounds_ns, now_ns())
+            render(block, frame, sounds_ns, now_ns(), broken)
+            broken = False
             self._take(block, frame)
             frame += BLOCK_FRAMES
 

@@ -30,6 +30,7 @@ from musicsyncd.system.supervision import (
     make_folder,
     notify,
     on_stop_signals,
+    raise_priority,
     settle_interpreter,
     until_stopped,
 )
@@ -195,6 +196,7 @@ def run(config: PeerConfig) -> None:
     Raises:
         MusicSyncError: with one line, when it cannot start.
     """
+    raise_priority()
     check(config.network.interfaces)
     config.paths.make()
     room_key = OPEN_ROOM_KEY if config.open else load_key(config.paths.key_file)

@@ -7,6 +7,7 @@ the socket in ``NOTIFY_SOCKET``. Without one, nothing is sent.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import gc
 import os
@@ -27,12 +28,13 @@ def notify(message: str) -> None:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
-            out.connect(address)
-            out.sendall(message.encode())
-    except OSError:
-        pass  # The service manager went away; the music need not.
+    # When the service manager goes away, the music need not.
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out,
+    ):
+        out.connect(address)
+        out.sendall(message.encode())
 
 
 def on_stop_signals() -> asyncio.Event:
@@ -66,13 +68,29 @@ async def until_stopped(stop: asyncio.Event, *work: Coroutine[Any, Any, None]) -
         await asyncio.gather(*tasks, stopped, return_exceptions=True)
 
 
-def settle_interpreter(*, switch_interval_s: float = 0.0005) -> None:
+_SWITCH_INTERVAL_S = 0.0005
+_NICE = -11
+"""What sound servers (PipeWire, PulseAudio) ask for, too."""
+
+
+def raise_priority() -> None:
+    """Put this process before ordinary ones, where this user may; quietly not, where not.
+
+    The audio callback may have real-time priority, and still waits for the interpreter's lock when
+    another thread of ours has it: that thread must not in its turn wait behind somebody's compiler.
+    Threads that begin later inherit it, so call it first.
+    """
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, _NICE)
+
+
+def settle_interpreter() -> None:
     """Make Python hand over between threads quickly, and keep what is there out of garbage collections.
 
     The audio callback waits for the interpreter's lock; with the default interval of 5 ms a busy
     thread can hold it for most of a block.
     """
-    sys.setswitchinterval(switch_interval_s)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     gc.collect()
     gc.freeze()
 

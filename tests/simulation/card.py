@@ -38,8 +38,7 @@ class Crystal:
         block_frames: asked for at a time.
         blocks: in its buffer.
         grain_frames: its pointer moves in such steps, so its times are late by up to one.
-        hiccups_per_s: how often the machine is very late.
-        hiccup_ms: how late it is then, at least and at most.
+        hiccups_per_s: how often the machine is late by 5 to 30 ms.
     """
 
     ppm: float = 0.0
@@ -48,7 +47,6 @@ class Crystal:
     blocks: int = 5
     grain_frames: int = 1
     hiccups_per_s: float = 0.0
-    hiccup_ms: tuple[float, float] = (5.0, 30.0)
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class Scheduler(Protocol):
 
     now_ns: int
 
-    def at(self, true_ns: float, what: Callable[[], None]) -> None:
+    def at(self, true_ns: float, what: Callable[[], object]) -> None:
         """Run something at a true instant."""
 
 
@@ -110,6 +108,7 @@ class Card:
         self._ns_per_frame = _S / (crystal.rate_hz * (1 + crystal.ppm * 1e-6))
         self._frame = 0
         self._running = True
+        self._stall_ns = 0.0
         self._blocks: deque[Block] = deque(maxlen=_MAX_BLOCKS)
         self._out = np.zeros((crystal.block_frames, 2), np.float32)
         # The card begins with its buffer full of silence.
@@ -120,6 +119,10 @@ class Card:
         """Fall silent at once."""
         self._running = False
         self._blocks.clear()
+
+    def stall(self, duration_ns: float) -> None:
+        """Have the machine late by so much with the next block."""
+        self._stall_ns = duration_ns
 
     def block_at(self, true_ns: int) -> Block | None:
         """Return what sounds at an instant of the last seconds; None for silence."""
@@ -148,12 +151,13 @@ class Card:
         self._remember(true_ns)
         self._frame += frames
         self._next_true_ns = true_ns + frames * self._ns_per_frame
-        self._world.at(self._next_true_ns - self._buffered_ns + self._late_ns(), self._ask)
+        late_ns, self._stall_ns = self._late_ns() + self._stall_ns, 0.0
+        self._world.at(self._next_true_ns - self._buffered_ns + late_ns, self._ask)
 
     def _late_ns(self) -> float:
         share = self._crystal.hiccups_per_s * self._crystal.block_frames / self._crystal.rate_hz
         if self._dice.random() < share:
-            return self._dice.uniform(*self._crystal.hiccup_ms) * 1000 * _US
+            return self._dice.uniform(5, 30) * 1000 * _US
         return self._dice.expovariate(1 / (150 * _US))
 
     def _remember(self, true_ns: float) -> None:

@@ -7,12 +7,6 @@ from collections.abc import Generator
 import pytest
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("simulation")
-    group.addoption("--seed", type=int, default=1, help="first seed of the simulated scenarios")
-    group.addoption("--iterations", type=int, default=1, help="how many seeds to run each scenario with")
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "seed" in metafunc.fixturenames:
         first = metafunc.config.getoption("--seed")

@@ -129,7 +129,7 @@ class Network:
     """
 
     dice: random.Random
-    after: Callable[[float, Callable[[], None]], None]
+    after: Callable[[float, Callable[[], object]], None]
     now: Callable[[], int]
     faults: Faults = field(default_factory=Faults)
     cut_off: set[Address] = field(default_factory=set)

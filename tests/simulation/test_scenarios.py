@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+from functools import partial
 
 import pytest
 
@@ -19,7 +20,8 @@ from musicsyncd.protocol.peer import HostFound, HostLost, StateChanged
 from .card import Crystal
 from .judge import Verdict
 from .network import Faults, Wifi, Wired, busy_wifi
-from .world import HOST_AT, MS, S, Sawtooth, World
+from .sounds import Sawtooth
+from .world import HOST_AT, MS, S, World
 
 
 def require(verdict: Verdict, *, max_us: float, rms_us: float, p99_us: float = math.inf, apart_ms: float = 0.0) -> None:
@@ -43,8 +45,8 @@ def test_scenario_1_wired(seed: int) -> None:
         world.add_peer(f"wired {number}")
     world.at_s(1, world.host.play)
     world.run(30)
-    require(world.judge.verdict(0, 3), max_us=60, rms_us=20)
-    require(world.judge.verdict(3), max_us=30, p99_us=20, rms_us=6)
+    require(world.judge.verdict(0, 3), max_us=40, rms_us=16)
+    require(world.judge.verdict(3), max_us=25, p99_us=20, rms_us=6)
     assert underruns(world) == 0
     assert {peer.player.state for peer in world.peers.values()} == {"together"}
 
@@ -56,8 +58,8 @@ def test_scenario_2_a_fifth_of_all_datagrams_lost(seed: int) -> None:
         world.add_peer(f"lossy {number}")
     world.at_s(1, world.host.play)
     world.run(30)
-    require(world.judge.verdict(2, 5), max_us=100, rms_us=30)
-    require(world.judge.verdict(5), max_us=40, p99_us=25, rms_us=8)
+    require(world.judge.verdict(2, 5), max_us=50, rms_us=16)
+    require(world.judge.verdict(5), max_us=25, p99_us=20, rms_us=6)
     assert all(0.15 < info.report.clock.loss < 0.55 for info in world.host.peers())
     assert all(info.present for info in world.host.peers())
 
@@ -70,9 +72,9 @@ def test_scenario_3_wifi_that_holds_multicast_back(seed: int) -> None:
     world.at_s(1, world.host.play)
     world.at_s(20, lambda: world.host.seek(480_000))
     world.run(60)
-    require(world.judge.verdict(0, 10), max_us=1000, rms_us=400)
-    require(world.judge.verdict(10, 30), max_us=400, p99_us=300, rms_us=100)
-    require(world.judge.verdict(30), max_us=200, p99_us=150, rms_us=60)
+    require(world.judge.verdict(0, 10), max_us=600, rms_us=220)
+    require(world.judge.verdict(10, 30), max_us=280, p99_us=250, rms_us=100)
+    require(world.judge.verdict(30), max_us=160, p99_us=140, rms_us=50)
     assert all(info.reach == "multicast" for info in world.host.peers())
 
 
@@ -87,8 +89,8 @@ def test_scenario_4_joining_in_mid_song(seed: int) -> None:
     heard = [sample for sample in world.judge.samples if "late" in sample.errors_ns]
     assert heard[0].true_ns < 10.5 * S
     assert world.judge.together_s("late", 10, within_us=50) < 0.5
-    require(world.judge.verdict(10.5), max_us=50, rms_us=12)
-    require(world.judge.verdict(10, only=["wired 0", "wired 1", "wired 2"]), max_us=30, rms_us=6)
+    require(world.judge.verdict(10.5), max_us=80, rms_us=16)
+    require(world.judge.verdict(10, only=["wired 0", "wired 1", "wired 2"]), max_us=15, rms_us=6)
     assert world.peers["late"].player._servo.steps == 0
 
 
@@ -105,12 +107,12 @@ def test_scenario_5_pause_and_seek_under_loss(seed: int) -> None:
     for round_ in range(20):
         at_s = 8 + 1.5 * round_
         frame = dice.randrange(20_000_000)
-        world.at_s(at_s, lambda frame=frame: world.host.seek(frame))
+        world.at_s(at_s, partial(world.host.seek, frame))
         world.at_s(at_s + 0.5, world.host.pause)
         world.at_s(at_s + 1.0, world.host.resume)
     world.run(40)
     # 300 changes at peers: one that comes late with the next regular beacon is one too many, but chance.
-    require(world.judge.verdict(8), max_us=500, rms_us=150, apart_ms=400)
+    require(world.judge.verdict(8), max_us=350, rms_us=80, apart_ms=400)
     late = [name for name, ms in world.judge.verdict(8).apart_ms.items() if ms > 20]
     assert len(late) <= 1
     assert max(world.host.leads_ns) <= 350 * MS
@@ -124,7 +126,7 @@ def test_scenario_6_host_restart(seed: int) -> None:
     world.at_s(1, world.host.play)
     world.at_s(10, lambda: world.host.restart(3))
     world.run(20)
-    require(world.judge.verdict(2), max_us=40, rms_us=8)
+    require(world.judge.verdict(2), max_us=40, rms_us=9)
     for peer in world.peers.values():
         assert peer.host_clock.exchanges > 60
         assert [event.epoch for event in peer.events if isinstance(event, HostFound)] == [1, 2]
@@ -139,10 +141,10 @@ def test_scenario_6b_host_machine_reboots(seed: int) -> None:
     world.at_s(1, world.host.play)
     world.at_s(10, lambda: world.host.restart(8, reboot=True))
     world.run(30)
-    require(world.judge.verdict(2, 18), max_us=60, rms_us=15)
+    require(world.judge.verdict(2, 18), max_us=35, rms_us=10)
     # Its empty new state is believed as soon as its clock is known.
     assert world.judge.verdict(18, 20).worst_apart_ms <= 500
-    require(world.judge.verdict(20.1), max_us=60, rms_us=15)
+    require(world.judge.verdict(20.1), max_us=25, rms_us=8)
     for peer in world.peers.values():
         assert [type(event) for event in peer.events if isinstance(event, HostLost)] == [HostLost]
 
@@ -156,9 +158,9 @@ def test_scenario_7_peer_restart(seed: int) -> None:
     world.at_s(10, lambda: world.restart_peer("wired 2", 1))
     world.run(20)
     assert world.judge.together_s("wired 2", 11, within_us=50) < 0.5
-    require(world.judge.verdict(10, 20), max_us=60, rms_us=15, apart_ms=500)
+    require(world.judge.verdict(10, 20), max_us=80, rms_us=18, apart_ms=500)
     others = ["wired 0", "wired 1", "wired 3"]
-    require(world.judge.verdict(10, only=others), max_us=30, rms_us=6)
+    require(world.judge.verdict(10, only=others), max_us=16, rms_us=6)
     assert len(world.host.peers()) == 4
 
 
@@ -172,9 +174,9 @@ def test_scenario_8_partition(seed: int) -> None:
     world.at_s(30, lambda: world.network.cut_off.update(cut))
     world.at_s(60, world.network.cut_off.clear)
     world.run(75)
-    require(world.judge.verdict(3, 30), max_us=40, rms_us=10)
-    require(world.judge.verdict(30, 60), max_us=200, rms_us=80)
-    require(world.judge.verdict(62), max_us=60, rms_us=15)
+    require(world.judge.verdict(3, 30), max_us=25, rms_us=6)
+    require(world.judge.verdict(30, 60), max_us=60, rms_us=25)
+    require(world.judge.verdict(62), max_us=20, rms_us=8)
     for number, peer in enumerate(world.peers.values()):
         kinds = [type(event) for event in peer.events if isinstance(event, HostFound | HostLost)]
         assert kinds == ([HostFound, HostLost, HostFound] if number < 2 else [HostFound])
@@ -190,8 +192,8 @@ def test_scenario_9_host_clock_200_ppm_fast(seed: int) -> None:
     world.add_peer("plain")
     world.at_s(1, world.host.play)
     world.run(60)
-    require(world.judge.verdict(0, 3), max_us=60, rms_us=20)
-    require(world.judge.verdict(3), max_us=60, p99_us=40, rms_us=15)
+    require(world.judge.verdict(0, 3), max_us=30, rms_us=20)
+    require(world.judge.verdict(3), max_us=35, p99_us=30, rms_us=12)
     assert abs(world.peers["slow"].host_clock.skew_ppm - 300.0) < 2.0
     assert abs(world.peers["slow"].player.dac.rate_ppm - 200.0) < 2.0
 
@@ -207,8 +209,8 @@ def test_scenario_10_a_hundred_peers(seed: int) -> None:
     world.run(7)
     before = world.network.sent_bytes.copy()
     world.run(12)
-    require(world.judge.verdict(0, 5), max_us=80, rms_us=15)
-    require(world.judge.verdict(5), max_us=50, rms_us=10)
+    require(world.judge.verdict(0, 5), max_us=45, rms_us=9)
+    require(world.judge.verdict(5), max_us=25, rms_us=5)
     sent = world.network.sent_bytes - before
     beacon_bytes = 4 * 5 * 250
     assert sent[HOST_AT, "multicast"] <= beacon_bytes
@@ -226,23 +228,39 @@ def test_scenario_11_coarse_cards(seed: int) -> None:
     world.at_s(1, world.host.play)
     world.run(60)
     usb = ["card 0", "card 1", "card 2"]
-    require(world.judge.verdict(10, only=usb), max_us=150, rms_us=40)
-    require(world.judge.verdict(10), max_us=1000, rms_us=400)
+    require(world.judge.verdict(10, only=usb), max_us=120, rms_us=25)
+    require(world.judge.verdict(10), max_us=800, rms_us=130)
+
+
+def with_stalls(seed: int, at_s: tuple[float, ...]) -> World:
+    """Run two calm peers and one that stalls for 80 to 150 ms at given times, with 64 ms in its card's buffer."""
+    world = World(seed)
+    for name in ("calm", "steady", "stalling"):
+        world.add_peer(name, crystal=Crystal(ppm=25.0 * len(world.peers), blocks=3))
+    card = world.peers["stalling"].card
+    dice = world.dice("stalls")
+    for true_s in at_s:
+        world.at_s(true_s, lambda: card.stall(dice.uniform(80, 150) * MS))
+    world.at_s(1, world.host.play)
+    world.run(at_s[-1] + 10)
+    assert card.underruns == len(at_s)
+    require(world.judge.verdict(2, only=["calm", "steady"]), max_us=35, rms_us=8)
+    return world
 
 
 def test_scenario_12_underruns(seed: int) -> None:
-    """A machine that stalls for 80 to 150 ms with 64 ms in its card's buffer: a gap each time, and in step after it."""
-    world = World(seed)
-    world.add_peer("calm")
-    world.add_peer("steady")
-    stalling = Crystal(ppm=25.0, blocks=3, hiccups_per_s=0.3, hiccup_ms=(80.0, 150.0))
-    peer = world.add_peer("stalling", crystal=stalling)
-    world.at_s(1, world.host.play)
-    world.run(40)
-    assert peer.card.underruns >= 3
-    # A gap as long as the stall, and until the card's new line is believed: less than 400 ms each.
-    assert world.judge.verdict(2).worst_apart_ms <= 400 * peer.card.underruns
-    require(world.judge.verdict(2, only=["calm", "steady"]), max_us=30, rms_us=8)
+    """A machine that stalls now and then: a gap each time, and in step after it."""
+    world = with_stalls(seed, (5.0, 9.0, 12.0, 14.0, 15.5))
+    # The stall itself, and until four blocks have shown where the card's new line is.
+    require(world.judge.verdict(2), max_us=100, rms_us=15, apart_ms=5 * 350)
+    assert world.judge.verdict(16).worst_apart_ms == 0
+
+
+@pytest.mark.xfail(strict=True, reason="DacModel restarts from pairs of before the jump when stalls follow so closely")
+def test_scenario_12b_three_stalls_in_a_second(seed: int) -> None:
+    """A machine that stalls three times in a second is in step again within a second of the last."""
+    world = with_stalls(seed, (5.0, 5.76, 6.0))
+    assert world.judge.verdict(7).worst_apart_ms == 0
 
 
 def test_scenario_13_no_multicast(seed: int) -> None:
@@ -255,7 +273,7 @@ def test_scenario_13_no_multicast(seed: int) -> None:
     world.at_s(1, world.host.play)
     world.at_s(10, lambda: world.host.seek(1_000_000))
     world.run(20)
-    require(world.judge.verdict(1), max_us=60, rms_us=15)
+    require(world.judge.verdict(1), max_us=35, rms_us=9)
     reach = {info.report.name: info.reach for info in world.host.peers()}
     assert reach == {"wired 0": "multicast", "wired 1": "multicast", "deaf": "unicast"}
 

@@ -11,12 +11,12 @@ import heapq
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-
-import numpy as np
+from functools import partial
+from typing import Any
 
 from musicsyncd.clock.filter import HostClock
 from musicsyncd.playback.player import Course, Player
-from musicsyncd.playback.renderer import FrameSource, Samples
+from musicsyncd.playback.renderer import FrameSources
 from musicsyncd.playback.timeline import Segment, Timeline, Track
 from musicsyncd.protocol.host import Event as HostEvent
 from musicsyncd.protocol.host import HostNode, PeerInfo, RoomState
@@ -28,6 +28,7 @@ from .card import Block, Card, Crystal
 from .judge import Judge
 from .machine import MachineClock
 from .network import Address, Direct, Faults, Link, Network, Wired
+from .sounds import NoSound, Nothing
 
 KEY = bytes(range(32))
 S = 1_000_000_000
@@ -60,7 +61,7 @@ class World:
         self.network = Network(self.dice("network"), self.after, lambda: self.now_ns, faults or Faults())
         self.peers: dict[str, SimPeer] = {}
         self.judge = Judge(lambda: self.host, self.peers.values, self.note)
-        self._events: list[tuple[int, int, Callable[[], None]]] = []
+        self._events: list[tuple[int, int, Callable[[], object]]] = []
         self._order = 0
         self._trace = hashlib.sha256()
         self.host = SimHost(self, MachineClock(self.dice("host clock"), offset_ns=self.dice("host").randrange(10**12)))
@@ -70,16 +71,16 @@ class World:
         """Return a source of chance for one part."""
         return random.Random(f"{self.seed}/{name}")
 
-    def at(self, true_ns: float, what: Callable[[], None]) -> None:
+    def at(self, true_ns: float, what: Callable[[], object]) -> None:
         """Run something at a true instant."""
         self._order += 1
         heapq.heappush(self._events, (max(round(true_ns), self.now_ns), self._order, what))
 
-    def at_s(self, true_s: float, what: Callable[[], None]) -> None:
+    def at_s(self, true_s: float, what: Callable[[], object]) -> None:
         """Run something at a true instant in seconds."""
         self.at(true_s * S, what)
 
-    def after(self, duration_ns: float, what: Callable[[], None]) -> None:
+    def after(self, duration_ns: float, what: Callable[[], object]) -> None:
         """Run something later."""
         self.at(self.now_ns + duration_ns, what)
 
@@ -100,12 +101,12 @@ class World:
         """A digest of all datagrams and all that was heard."""
         return self._trace.hexdigest()
 
-    def use_host_clock(self, **what: float) -> None:
+    def use_host_clock(self, **what: Any) -> None:
         """Give the host another clock, before anything happens; arguments of :class:`MachineClock`."""
         offset_ns = self.dice("host").randrange(10**12)
         self.host.clock = MachineClock(self.dice("host clock"), offset_ns=offset_ns, **what)
 
-    def add_peer(self, name: str, **what: object) -> SimPeer:
+    def add_peer(self, name: str, **what: Any) -> SimPeer:
         """Start a peer now; arguments of :class:`PeerPlan`."""
         peer = SimPeer(self, PeerPlan(name, len(self.peers), **what))
         self.peers[name] = peer
@@ -187,7 +188,7 @@ class Driven:
         true_ns = self.clock.true_at(due_ns) + US + round(self._dice.expovariate(1 / (200 * US)))
         if self._timer_ns is None or true_ns < self._timer_ns or self._timer_ns <= self.world.now_ns:
             self._timer_ns = max(true_ns, self.world.now_ns)
-            self.world.at(self._timer_ns, lambda due=self._timer_ns: self._fire(due))
+            self.world.at(self._timer_ns, partial(self._fire, self._timer_ns))
 
     def _fire(self, due_ns: int) -> None:
         if self._on and due_ns == self._timer_ns:
@@ -299,51 +300,6 @@ class SimHost(Driven):
         self.turn()
 
 
-class NoSound:
-    """Stands in for the renderer where samples do not matter: says only whether anything sounds."""
-
-    starved_frames = 0
-
-    def render(self, timeline: Timeline, host_ns: int, fraction_ns: float, ns_per_frame: float, out: Samples) -> bool:
-        """Return whether a track reaches into a block."""
-        end_ns = host_ns + len(out) * ns_per_frame
-        return any(span.segment.start_host_ns < end_ns and span.end_host_ns > host_ns for span in timeline.spans())
-
-
-class Nothing:
-    """No decoded tracks."""
-
-    def buffer(self, content_id: bytes) -> FrameSource | None:
-        """Return none."""
-        return None
-
-
-class Sawtooth:
-    """A recording whose samples say where they stand: each rises from 0 to 1 over a tenth of a second.
-
-    One long ramp would not do: a resampler's gain is only right to some 10⁻⁶, which is frames of it.
-
-    Args:
-        frames: its length.
-    """
-
-    PERIOD = 4800
-
-    def __init__(self, frames: int) -> None:
-        self.track = Track(b"sawtooth".ljust(32), frames, 48_000, frames, 2)
-
-    def buffer(self, content_id: bytes) -> FrameSource | None:
-        """Return itself."""
-        return self
-
-    def read(self, first_frame: int, out: Samples) -> int:
-        """Copy frames; there are zeros before and after."""
-        frames = np.arange(first_frame, first_frame + len(out))
-        inside = (frames >= 0) & (frames < self.track.frames)
-        out[:] = np.where(inside, frames % self.PERIOD / self.PERIOD, 0.0)[:, None]
-        return 0
-
-
 @dataclass(frozen=True)
 class PeerPlan:
     """What a peer is made of.
@@ -367,7 +323,7 @@ class PeerPlan:
     skew_ppm: float | None = None
     walk_ppm: float = 0.01
     ramp_ppm_per_s: float = 0.0
-    sources: object | None = None
+    sources: FrameSources | None = None
     hosts: tuple[Address, ...] = ()
 
 
@@ -408,7 +364,7 @@ class SimPeer(Driven):
         crystal = plan.crystal or Crystal(ppm=dice.uniform(-80, 80))
         self.player = Player(crystal.rate_hz, 2, plan.sources or Nothing())
         if plan.sources is None:
-            self.player._renderer = NoSound()
+            self.player._renderer = NoSound()  # type: ignore[assignment]
         world.network.attach(self)
         self.card = Card(world, world.dice(f"card {plan.name} {epoch}"), crystal, clock, self.player)
         self._tick()

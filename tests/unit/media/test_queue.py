@@ -37,10 +37,10 @@ def test_tracks_are_added_at_the_end_next_or_at_a_position():
     assert titles(queue) == "abcxy"
     queue.add(items("no"), next_=True)
     assert titles(queue) == "abnocxy"
-    queue.add(items("p"), at=1)
-    assert titles(queue) == "pabnocxy"
+    queue.add(items("p"), at=2)
+    assert titles(queue) == "apbnocxy"
     queue.add(items("q"), at=9)
-    assert titles(queue) == "pabnocxyq"
+    assert titles(queue) == "apbnocxyq"
     assert current(queue) == "b"
 
 

@@ -208,10 +208,12 @@ def test_next_and_previous():
     room.pass_time(LEAD + 2_900 * MS)
     room.do("previous")
     assert room.current == "a"
+    room.do("previous")
+    assert room.current == "a"
+    room.do("next_")
     room.pass_time(LEAD + 3_000 * MS)
     room.do("previous")
-    assert (room.current, room.where()) == ("a", ("a", 0.0))
-    room.do("next_")
+    assert (room.current, room.where()) == ("b", ("b", 0.0))
     room.do("next_")
     room.do("next_")
     assert (room.transport.mode, room.current) == ("stopped", "-")
@@ -282,6 +284,9 @@ def test_a_track_prepared_in_time_follows_without_a_gap_and_one_too_late_at_the_
         room.queue.set_prepared(2, track(10))
         room.do("rebuild")
         assert [s.start_host_ns for s in room.transport.timeline(room.now).segments][1:] == [end + gap]
+        room.pass_time(early + S)
+        assert [s.start_host_ns for s in room.transport.timeline(room.now).segments][1:] == [end + gap]
+        assert room.where() == ("b", round((S - gap) / S, 3))
 
 
 def test_changes_of_the_queue_reach_the_tail_only():
@@ -478,13 +483,14 @@ def test_a_host_away_for_longer_than_its_time_line_goes_on_behind_it():
     assert (segment.entry, segment.start_host_ns) == (planned + 1, again.at)
 
 
-def test_on_another_boot_playback_begins_where_it_was():
+@pytest.mark.parametrize(("saved", "boot_id"), [("boot", "another boot"), ("boot", "boot"), ("", "boot"), ("", "")])
+def test_on_another_boot_and_without_one_playback_begins_where_it_was(saved, boot_id):
     room = Room()
     room.do("play")
     room.pass_time(LEAD + 4 * S)
-    snapshot = room.transport.snapshot("boot", room.now)
-    room.now = 17 * S  # host time began anew
-    again, usable = restored(room, "another boot", snapshot)
+    snapshot = room.transport.snapshot(saved, room.now)
+    room.now = 17 * S if saved else room.now + S  # on another boot host time begins anew
+    again, usable = restored(room, boot_id, snapshot)
     assert usable
     segment = again.transport.timeline(again.now).sounding_at(again.at)
     assert segment is not None
@@ -540,7 +546,7 @@ def test_seek_targets(target, seconds):
 
 @pytest.mark.parametrize(
     "target",
-    ["", "x", "1:", ":30", "1:75", "1:2", "1:75:00", "1:1:1", "--1", "+-1", "1e3", "+50%", "1 2", "٣", "1.", "9" * 5000],
+    ["", "x", "1:", ":30", "1:75", "1:2", "1:75:00", "1:1:1", "--1", "+-1", "1e3", "+50%", "1 2", "٣", "1.", "9" * 999],
 )
 def test_seek_targets_that_mean_nothing(target):
     with pytest.raises(ControlError, match="say 1:30, 90"):

@@ -255,6 +255,16 @@ def test_a_goodbye_is_believed_at_once_and_what_it_overtook_is_not() -> None:
     assert [one.present for one in node.peers()] == [True]
 
 
+def test_a_report_that_was_overtaken_changes_nothing() -> None:
+    node = make_host()
+    seal = Sealer(derive_key(KEY, PEER_PURPOSE), PEER_ID, 1)
+    old, new = (seal.seal(wire.encode(report(state_revision=revision))) for revision in (1, 2))
+    for data in (new, old):
+        node.receive_datagram(data, PEER_AT, S)
+    assert node.peers()[0].report.state_revision == 2
+    assert node.dropped["overtaken"] == 1
+
+
 def test_a_forgotten_peer_is_new_when_it_comes_again() -> None:
     node = with_peer()
     node.set_settings(wire.Settings(PEER_ID, 1, "main"))
@@ -288,6 +298,19 @@ def test_peers_that_ask_for_it_get_their_rooms_beacons_by_unicast_too() -> None:
     assert read(sent[0]) == read(sent[1])
     assert sent[0].data != sent[1].data
     assert [one.reach for one in node.peers()] == ["unicast", "unicast", "multicast"]
+
+
+def test_a_peer_that_moves_to_another_room_gets_a_beacon_of_it_soon() -> None:
+    node = make_host()
+    node.set_room(state(1))
+    node.set_room(state(1, room="attic"))
+    seal = Sealer(derive_key(KEY, PEER_PURPOSE), PEER_ID, 1)
+    node.receive_datagram(seal.seal(wire.encode(report(state_revision=1))), PEER_AT, S)
+    spoken(node, 2 * S)
+    said_ns = max(at for at, message in spoken(node, 3 * S, 2 * S) if message.room == "attic")
+    node.receive_datagram(seal.seal(wire.encode(report(room="attic"))), PEER_AT, said_ns + MS)
+    later = spoken(node, said_ns + 200 * MS, said_ns + MS)
+    assert said_ns + 50 * MS in {at for at, message in later if message.room == "attic"}
 
 
 def test_a_change_goes_by_unicast_too_until_it_is_confirmed() -> None:

@@ -257,6 +257,18 @@ def test_only_replies_to_its_own_probes_count_and_only_once() -> None:
     assert node.dropped["unexpected reply"] == 3
 
 
+def test_an_answer_that_comes_64_probes_late_is_not_believed() -> None:
+    node, voice = make_peer(), Voice()
+    node.receive_datagram(voice.say(beacon()), HOST_AT, S)
+    probes = [message for _, message, _ in alone(node, S + 3900 * MS) if isinstance(message, wire.Probe)]
+    assert len(probes) > 65
+    for probe in (probes[-65], probes[-64]):
+        reply = wire.ProbeReply(probe.number, probe.sent_local_ns, 50 * S, 50 * S)
+        node.receive_datagram(voice.say(reply), HOST_AT, S + 3900 * MS)
+    assert node.dropped["unexpected reply"] == 1
+    assert len(clock_of(node).exchanges) == 1
+
+
 def test_impossible_times_are_dropped() -> None:
     node, voice = make_peer(), Voice()
     node.receive_datagram(voice.say(beacon()), HOST_AT, S)
@@ -304,6 +316,26 @@ def test_only_a_higher_revision_changes_anything() -> None:
     for revision, volume in ((3, 10), (2, 20), (4, 30), (3, 40)):
         node.receive_datagram(voice.say(beacon(revision, volume=volume)), HOST_AT, 2 * S)
     assert [(event.revision, event.volume) for event in events_of(node)] == [(4, 30)]
+
+
+def test_the_first_of_two_contents_of_one_revision_counts_before_the_clock_is_known_too() -> None:
+    node, voice = make_peer(), Voice()
+    for volume in (10, 20):
+        node.receive_datagram(voice.say(beacon(3, volume=volume)), HOST_AT, S)
+    exchange(node, voice, S)
+    assert [event.volume for event in events_of(node) if isinstance(event, StateChanged)] == [10]
+
+
+def test_a_restarted_host_that_says_nothing_of_the_room_leaves_the_old_pair() -> None:
+    node, voice = make_peer(), Voice()
+    node.receive_datagram(voice.say(beacon(9)), HOST_AT, S)
+    now_ns = exchange(node, voice, S)
+    old_mapping = node.mapping
+    new = Voice(epoch=2)
+    node.receive_datagram(new.say(beacon(1, room="attic")), HOST_AT, now_ns)
+    exchange(node, new, now_ns, offset_ns=9000 * S)
+    assert clock_of(node).mapping is not None
+    assert node.mapping is old_mapping
 
 
 def test_a_restarted_hosts_time_line_never_meets_the_old_clock() -> None:

@@ -44,7 +44,7 @@ def test_a_damaged_file_is_refused_in_one_line_and_left_alone(tmp_path, text):
 
 def test_a_folder_that_cannot_be_is_refused_in_one_line(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="cannot keep this speaker's identity in .*: Not a directory"):
+    with pytest.raises(ConfigError, match=r"cannot keep this speaker's identity in .*: Not a directory"):
         load_identity(tmp_path / "file" / "folder")
 
 

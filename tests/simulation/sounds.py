@@ -1,0 +1,53 @@
+"""What simulated speakers play, as cheap as a scenario allows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from musicsyncd.playback.renderer import FrameSource, Samples
+from musicsyncd.playback.timeline import Timeline, Track
+
+
+class NoSound:
+    """Stands in for the renderer where samples do not matter: says only whether anything sounds."""
+
+    starved_frames = 0
+
+    def render(self, timeline: Timeline, host_ns: int, fraction_ns: float, ns_per_frame: float, out: Samples) -> bool:
+        """Return whether a track reaches into a block."""
+        end_ns = host_ns + len(out) * ns_per_frame
+        return any(span.segment.start_host_ns < end_ns and span.end_host_ns > host_ns for span in timeline.spans())
+
+
+class Nothing:
+    """No decoded tracks."""
+
+    def buffer(self, content_id: bytes) -> FrameSource | None:
+        """Return none."""
+        return None
+
+
+class Sawtooth:
+    """A recording whose samples say where they stand: each rises from 0 to 1 over a tenth of a second.
+
+    One long ramp would not do: a resampler's gain is only right to some 10⁻⁶, which is frames of it.
+
+    Args:
+        frames: its length.
+    """
+
+    PERIOD = 4800
+
+    def __init__(self, frames: int) -> None:
+        self.track = Track(b"sawtooth".ljust(32), frames, 48_000, frames, 2)
+
+    def buffer(self, content_id: bytes) -> FrameSource | None:
+        """Return itself."""
+        return self
+
+    def read(self, first_frame: int, out: Samples) -> int:
+        """Copy frames; there are zeros before and after."""
+        frames = np.arange(first_frame, first_frame + len(out))
+        inside = (frames >= 0) & (frames < self.track.frames)
+        out[:] = np.where(inside, frames % self.PERIOD / self.PERIOD, 0.0)[:, None]
+        return 0
