@@ -18,7 +18,14 @@ from musicsyncd.system.http_server import HttpServer
 from musicsyncd.system.interfaces import check
 from musicsyncd.system.keyfile import load_key, make_key
 from musicsyncd.system.monotonic import boot_identity, now_ns
-from musicsyncd.system.supervision import claim, notify, on_stop_signals, raise_priority, settle_interpreter, until_stopped
+from musicsyncd.system.supervision import (
+    claim,
+    notify,
+    on_stop_signals,
+    raise_priority,
+    settle_interpreter,
+    until_stopped,
+)
 from musicsyncd.system.udp import Network
 from musicsyncd.units import ns_to_s
 

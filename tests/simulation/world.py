@@ -37,6 +37,7 @@ US = 1_000
 HOST_AT: Address = ("192.0.2.1", 7783)
 ROOM = "main"
 TRACK = Track(bytes(32), 40_000_000, 48_000, 48_000 * 600, 2)
+REBOOT_LEAD_NS = 500 * MS
 _TICK_NS = 100 * MS
 _KEPT_SEGMENTS = 3
 
@@ -262,7 +263,8 @@ class SimHost(Driven):
 
         Args:
             down_s: how long it is away.
-            reboot: its clock begins anew, and it resumes where it was; else the time line goes on.
+            reboot: its clock begins anew, and its first word is that it resumes where it was, in half a second;
+                else the time line goes on.
         """
         self.stop()
 
@@ -273,10 +275,9 @@ class SimHost(Driven):
             playing = self.timeline.segments[-1]
             frame, _ = playing.position_at(self.local_ns)
             self.clock = MachineClock(self.world.dice("host clock 2"), offset_ns=10 * S, skew_ppm=-20.0)
-            self.timeline = Timeline()
+            at_ns = self.local_ns + REBOOT_LEAD_NS
+            self.timeline = Timeline((Segment(at_ns, playing.entry, frame, playing.track),))
             self.begin()
-            # A daemon waits until its speakers are back before it goes on.
-            self.world.after(2 * S, lambda: self._change(Segment(self._at_ns(), playing.entry, frame, playing.track)))
 
         self.world.after(down_s * S, start)
 
