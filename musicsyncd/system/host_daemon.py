@@ -23,7 +23,7 @@ from musicsyncd.system.supervision import (
     notify,
     on_stop_signals,
     raise_priority,
-    settle_interpreter,
+    settle_memory,
     until_stopped,
 )
 from musicsyncd.system.udp import Network
@@ -73,7 +73,7 @@ class HostDaemon:
             self._control.open(self._config.room)
             if self._config.tracks:
                 log.info("%s", await self._control.replace(self._config.room, self._config.tracks))
-            settle_interpreter()
+            settle_memory()
             notify("READY=1\nSTATUS=serving")
             log.info("host %s serves on port %d", self._config.name, self._config.network.port)
             work = [self._tick_for_ever()]

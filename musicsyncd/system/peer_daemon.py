@@ -31,7 +31,7 @@ from musicsyncd.system.supervision import (
     notify,
     on_stop_signals,
     raise_priority,
-    settle_interpreter,
+    settle_memory,
     until_stopped,
 )
 from musicsyncd.system.udp import Network
@@ -97,7 +97,7 @@ class PeerDaemon:
         self._node.stamps = self._network.stamps
         try:
             await self.speaker.open()
-            settle_interpreter()
+            settle_memory()
             notify("READY=1\nSTATUS=looking for the host")
             await until_stopped(stop, self.speaker.keep_open(), self._tick_for_ever())
         finally:

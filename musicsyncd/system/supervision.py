@@ -13,7 +13,6 @@ import gc
 import os
 import signal
 import socket
-import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import IO, Any
@@ -68,7 +67,6 @@ async def until_stopped(stop: asyncio.Event, *work: Coroutine[Any, Any, None]) -
         await asyncio.gather(*tasks, stopped, return_exceptions=True)
 
 
-_SWITCH_INTERVAL_S = 0.0005
 _NICE = -11
 """What sound servers (PipeWire, PulseAudio) ask for, too."""
 
@@ -84,13 +82,8 @@ def raise_priority() -> None:
         os.setpriority(os.PRIO_PROCESS, 0, _NICE)
 
 
-def settle_interpreter() -> None:
-    """Make Python hand over between threads quickly, and keep what is there out of garbage collections.
-
-    The audio callback waits for the interpreter's lock; with the default interval of 5 ms a busy
-    thread can hold it for most of a block.
-    """
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+def settle_memory() -> None:
+    """Keep what is there at the end of the start out of garbage collections: they hold up the audio callback."""
     gc.collect()
     gc.freeze()
 

@@ -32,6 +32,11 @@ BUILD = os.path.join(tempfile.gettempdir(), "musicsyncd-rig")
 NET = "10.77.0."
 
 
+def read(path):
+    with open(path) as f:
+        return f.read()
+
+
 def build():
     os.makedirs(BUILD, exist_ok=True)
     vdac, lan, skew = f"{BUILD}/libasound_module_pcm_vdac.so", f"{BUILD}/lan", f"{BUILD}/skew.so"
@@ -63,7 +68,7 @@ class Room:
     """The namespaces, the switch and the processes of one measurement."""
 
     def __init__(self, run, nets, ppms, grain, rate, seed, shift, skews):
-        self.run, self.ppms, self.procs = run, ppms, []
+        self.run, self.ppms, self.procs, self.env = run, ppms, [], {}
         self.shift = shift
         vdac, lan, self.skew = build()
         self.skews, self.origin = skews, time.time_ns()
@@ -96,9 +101,8 @@ class Room:
                     f'hint {{ show on description "virtual DAC" }} }}\n'
                     f'pcm.!default {{ type plug slave.pcm dac hint {{ show on description "default" }} }}\n'
                 )
-        self.switch = subprocess.Popen(["chrt", "-f", "50", lan, str(seed), *ports], stderr=open(f"{run}/lan.txt", "w"))
-
-    env = {}
+        with open(f"{run}/lan.txt", "w") as out:
+            self.switch = subprocess.Popen(["chrt", "-f", "50", lan, str(seed), *ports], stderr=out)
 
     def start(self, i, *cmd, env=None, cwd=None, card=True, log=None):
         """Start a process on machine i (0: the server's). Returns its Popen."""
@@ -124,10 +128,10 @@ class Room:
                 "--fork",
                 "--kill-child",
             ]
-        out = open(log or f"{self.run}/machine{i}.txt", "a")
-        p = subprocess.Popen(
-            wrap + list(cmd), env=e, cwd=cwd or self.run, stdin=subprocess.DEVNULL, stdout=out, stderr=out
-        )
+        with open(log or f"{self.run}/machine{i}.txt", "a") as out:
+            p = subprocess.Popen(
+                wrap + list(cmd), env=e, cwd=cwd or self.run, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+            )
         self.procs.append((i, p, " ".join(cmd)[:60]))
         return p
 
@@ -152,7 +156,7 @@ class Room:
         tick, kids = os.sysconf("SC_CLK_TCK"), {}
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
-                f = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
+                f = read(f"/proc/{pid}/stat").rsplit(")", 1)[1].split()
                 kids.setdefault(int(f[1]), []).append((int(pid), (int(f[11]) + int(f[12])) / tick))
             except OSError:
                 pass
@@ -164,9 +168,8 @@ class Room:
                     todo.append(pid)
                     cpu += c
                     with contextlib.suppress(OSError, StopIteration):
-                        rss = max(
-                            rss, int(next(l for l in open(f"/proc/{pid}/status") if l.startswith("VmHWM")).split()[1])
-                        )
+                        status = read(f"/proc/{pid}/status").splitlines()
+                        rss = max(rss, int(next(line for line in status if line.startswith("VmHWM")).split()[1]))
             o = out.setdefault(i, dict(cpu_s=0.0, rss_mib=0.0))
             o["cpu_s"] += cpu
             o["rss_mib"] = max(o["rss_mib"], rss / 1024)
@@ -175,7 +178,7 @@ class Room:
     def traffic(self):
         """Bytes that the server sent and received."""
         s = f"/sys/class/net/{self.tag}p0/statistics/"
-        return int(open(s + "rx_bytes").read()), int(open(s + "tx_bytes").read())
+        return int(read(s + "rx_bytes")), int(read(s + "tx_bytes"))
 
     def cut(self, on):
         self.switch.send_signal(signal.SIGUSR1 if on else signal.SIGUSR2)
@@ -199,10 +202,11 @@ class Room:
 def snapcast(room, track, players, args):
     r = room.run
     os.mkfifo(f"{r}/fifo")
-    open(f"{r}/server.conf", "w").write(
-        f"[server]\ndatadir = {r}/\n[http]\nenabled = false\n[tcp]\nenabled = true\n[stream]\n"
-        f"source = pipe://{r}/fifo?name=default&mode=read\nsampleformat = 48000:16:2\ncodec = flac\n"
-    )
+    with open(f"{r}/server.conf", "w") as f:
+        f.write(
+            f"[server]\ndatadir = {r}/\n[http]\nenabled = false\n[tcp]\nenabled = true\n[stream]\n"
+            f"source = pipe://{r}/fifo?name=default&mode=read\nsampleformat = 48000:16:2\ncodec = flac\n"
+        )
     room.start(0, "snapserver", "-c", f"{r}/server.conf")
     time.sleep(1)
 

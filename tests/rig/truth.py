@@ -12,7 +12,8 @@ def load(prefix):
     """All runs of one card: list of (true start time s [CLOCK_REALTIME], true rate Hz, mono float64 samples, xrun?)."""
     runs = []
     for log in sorted(glob.glob(prefix + ".*.log"), key=lambda f: int(f.split(".")[-2])):
-        txt = open(log).read().splitlines()
+        with open(log) as f:
+            txt = f.read().splitlines()
         raw = None
         cur = None
         for line in txt:
