@@ -27,7 +27,7 @@ def _tracks(given: tuple[str, ...]) -> tuple[str, ...]:
     cls=Command,
     epilog="""\b
 Examples:
-  musicsyncd host ~/Music/Album          queue an album; `musicsyncd play` starts it
+  musicsyncd host ~/Music/Album          play an album
   musicsyncd host --speaker              take up the queue again, and sound on this machine too
   musicsyncd host --room kitchen --name attic-pi""",
 )
@@ -46,8 +46,8 @@ Examples:
 def host(tracks: tuple[str, ...], speaker: bool, room: str, name: str | None, verbose: bool) -> None:
     """Run the host: it decides what plays and when.
 
-    Tracks and folders go into the room's queue; without any, the queue is as it was. The room's key is
-    made at the first start.
+    Tracks and folders that are given play at once, and what was in the queue follows them; without any,
+    everything is as it was left. The room's key is made at the first start.
     """
     config = HostConfig(
         name=configuration.default_name() if name is None else name,

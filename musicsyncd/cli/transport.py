@@ -35,14 +35,14 @@ def as_the_host_sees(client: ControlClient, tracks: tuple[str, ...]) -> list[str
     epilog="""\b
 Examples:
   musicsyncd play                        play the queue from where it is
-  musicsyncd play ~/Music/Album          play an album instead of what is in the queue
+  musicsyncd play ~/Music/Album          play an album now, and then go on with the queue
   musicsyncd play a.flac b.mp3 --room kitchen""",
 )
 @click.argument("tracks", nargs=-1, metavar="[TRACK|FOLDER]...")
 @room_option
 @with_client
 def play(client: ControlClient, tracks: tuple[str, ...], room: str) -> None:
-    """Play the queue, or these tracks in its place.
+    """Play the queue, or these tracks at once and then the rest of it.
 
     Paths are files of the host's machine: relative ones mean this folder if the host runs here.
     """

@@ -28,7 +28,7 @@ from musicsyncd.system.database import Database, SavedRoom
 from musicsyncd.system.log import Throttle
 from musicsyncd.system.preparer import Preparer
 from musicsyncd.system.speakers import Speakers, parse_volume
-from musicsyncd.system.status import peer_status, room_status
+from musicsyncd.system.status import peer_status, position_s, queue_status, room_status, what_plays
 from musicsyncd.units import ns_to_s
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,6 @@ class Control:
 
     Attributes:
         speakers: the host's peers and their settings.
-        unsaved: why the last change could not be kept; empty when it was.
     """
 
     def __init__(
@@ -88,7 +87,7 @@ class Control:
         self._preparing: dict[str, asyncio.Task[None]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._throttle = Throttle(log)
-        self.unsaved = ""
+        self._unsaved = ""
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -114,6 +113,7 @@ class Control:
 
     async def silence(self) -> None:
         """Let every room fade out for a stop of the host; each will go on from where it is."""
+        self._rest()  # What comes due from here on would keep the rooms as paused.
         wait_ns = 0
         for room in self._rooms.values():
             at_ns, now_ns = self._instant(room)
@@ -130,11 +130,14 @@ class Control:
 
     def close(self) -> None:
         """Stop all work."""
+        self._rest()
+        self._preparer.close()
+
+    def _rest(self) -> None:
         for task in self._preparing.values():
             task.cancel()
         for timer in self._timers.values():
             timer.cancel()
-        self._preparer.close()
 
     def save_positions(self) -> None:
         """Keep where each playing room is, for a start of the machine after a power cut."""
@@ -163,7 +166,7 @@ class Control:
             at_ns, now_ns = self._instant(room)
             room.transport.play(at_ns, now_ns)
             self._after_change(room, queue_changed=False)
-            return self._playing(room)
+            return what_plays(room)
         found = await self._preparer.find(tracks)
         entries = room.queue.add(found.items, next_=True)
         await self._prepare_entry(room, entries[0])
@@ -176,28 +179,32 @@ class Control:
         room.transport.play(at_ns, now_ns, position)
         self._after_change(room)
         more = f" and {len(entries) - 1} more" if len(entries) > 1 else ""
-        return f"{self._playing(room)}{more}{found.said()}"
+        return f"{what_plays(room)}{more}{found.said()}"
 
-    async def replace(self, name: str, tracks: Iterable[str]) -> str:
-        """Play these tracks now, and nothing else."""
+    async def begin(self, name: str, tracks: Iterable[str]) -> str:
+        """Play these tracks now; what else was queued follows behind them."""
         room = self._room(name)
         found = await self._preparer.find(list(tracks))
-        room.queue.clear()
-        room.queue.add(found.items)
+        paths = {item.path for item in found.items}
+        again = [index + 1 for index, entry in enumerate(room.queue.entries) if entry.path in paths]
+        room.queue.remove(again)  # A host that is started with the same tracks every day has them once.
+        others = len(room.queue)
+        room.queue.add(found.items, at=1)
         at_ns, now_ns = self._instant(room)
         room.transport.play(at_ns, now_ns, 1)
         self._after_change(room)
-        return f"playing {len(found.items)} tracks{found.said()}"
+        follow = f"; {others} that were in the queue follow" if others else ""
+        return f"playing {len(found.items)} tracks{follow}{found.said()}"
 
     def pause(self, name: str) -> str:
         """Fall silent and remember the place."""
         room = self._transport(name, lambda transport, at_ns, now_ns: transport.pause(at_ns, now_ns))
-        return f"paused at {format_position(self._position_s(room))}"
+        return f"paused at {format_position(position_s(room, self._now_ns()))}"
 
     def resume(self, name: str) -> str:
         """Go on where it was paused."""
         room = self._transport(name, lambda transport, at_ns, now_ns: transport.resume(at_ns, now_ns))
-        return self._playing(room)
+        return what_plays(room)
 
     def stop(self, name: str) -> str:
         """Fall silent; the current track will begin anew."""
@@ -207,17 +214,17 @@ class Control:
     def seek(self, name: str, to: str) -> str:
         """Go to another place of the track."""
         room = self._transport(name, lambda transport, at_ns, now_ns: transport.seek(at_ns, now_ns, to))
-        return f"at {format_position(self._position_s(room))}"
+        return f"at {format_position(position_s(room, self._now_ns()))}"
 
     def next(self, name: str) -> str:
         """Go to the next track."""
         room = self._transport(name, lambda transport, at_ns, now_ns: transport.next_(at_ns, now_ns))
-        return self._playing(room)
+        return what_plays(room)
 
     def previous(self, name: str) -> str:
         """Go to the start of the track, or to the one before."""
         room = self._transport(name, lambda transport, at_ns, now_ns: transport.previous(at_ns, now_ns))
-        return self._playing(room)
+        return what_plays(room)
 
     def _transport(self, name: str, command: Callable[[Transport, int, int], None]) -> Room:
         room = self._room(name)
@@ -230,23 +237,7 @@ class Control:
 
     def queue(self, name: str) -> dict[str, Any]:
         """Return a room's queue for programs."""
-        room = self._room(name)
-        return {
-            "room": room.name,
-            "revision": room.queue.revision,
-            "entries": [
-                {
-                    "position": index + 1,
-                    "title": entry.title,
-                    "artist": entry.artist,
-                    "path": entry.path,
-                    "duration_s": entry.duration_s,
-                    "current": index == room.queue.current,
-                    "fault": entry.fault,
-                }
-                for index, entry in enumerate(room.queue.entries)
-            ],
-        }
+        return queue_status(self._room(name))
 
     async def add(self, name: str, tracks: list[str], *, next_: bool) -> str:
         """Add tracks to the end of the queue, or behind the current one."""
@@ -340,6 +331,11 @@ class Control:
     # -- what there is -------------------------------------------------------------------------
 
     @property
+    def unsaved(self) -> str:
+        """Why the last change of a room or a speaker could not be kept; empty when both were."""
+        return self._unsaved or self.speakers.unsaved
+
+    @property
     def rooms(self) -> list[Room]:
         """All rooms."""
         return list(self._rooms.values())
@@ -376,6 +372,8 @@ class Control:
 
     def _after_change(self, room: Room, *, queue_changed: bool = True) -> None:
         """Say a changed room to the speakers, keep it, and look at what it needs next."""
+        if self._rooms.get(room.name) is not room:
+            raise ControlError(f"the room {room.name!r} was removed meanwhile")
         if queue_changed:
             room.transport.rebuild(*self._instant(room))
         self._say(room)
@@ -401,10 +399,10 @@ class Control:
         try:
             self._database.save_room(saved)
         except MusicSyncError as error:
-            self.unsaved = str(error)
+            self._unsaved = str(error)
             self._throttle.warning("save", str(error))
         else:
-            self.unsaved = ""
+            self._unsaved = ""
 
     def _schedule(self, room: Room) -> None:
         """Come back when the room's transport has something to do."""
@@ -450,17 +448,3 @@ class Control:
             room.queue.set_fault(entry.number, str(error))
         else:
             room.queue.set_prepared(entry.number, track)
-
-    # -- words ---------------------------------------------------------------------------------
-
-    def _position_s(self, room: Room) -> float:
-        entry, frame = room.transport.position(self._now_ns())
-        return frame / entry.track.rate_hz if entry is not None and entry.track is not None else 0.0
-
-    def _playing(self, room: Room) -> str:
-        entry = room.queue.current_entry
-        if room.transport.mode == "stopped" or entry is None:
-            return "the queue is at its end" if room.queue.entries else "the queue is empty"
-        by = f" by {entry.artist}" if entry.artist else ""
-        verb = "playing" if room.transport.mode == "playing" else "paused in"
-        return f"{verb} “{entry.title}”{by}"

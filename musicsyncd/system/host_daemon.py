@@ -72,7 +72,7 @@ class HostDaemon:
             await self._network.open()
             self._control.open(self._config.room)
             if self._config.tracks:
-                log.info("%s", await self._control.replace(self._config.room, self._config.tracks))
+                log.info("%s", await self._control.begin(self._config.room, self._config.tracks))
             settle_memory()
             notify("READY=1\nSTATUS=serving")
             log.info("host %s serves on port %d", self._config.name, self._config.network.port)

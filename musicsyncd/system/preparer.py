@@ -6,6 +6,7 @@ Hashing is remembered by path, size and time of change, so a track is read once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -72,7 +73,9 @@ class Preparer:
         """
         loop = asyncio.get_running_loop()
         info = await loop.run_in_executor(self._pool, inspect, Path(path))
-        hashed = self._database.find_track(path, info.size_bytes, info.mtime_ns)
+        hashed = None
+        with contextlib.suppress(MusicSyncError):  # It costs the hashing, no music.
+            hashed = self._database.find_track(path, info.size_bytes, info.mtime_ns)
         if hashed is None:
             hashed = await loop.run_in_executor(self._pool, content_id, Path(path))
             try:
@@ -91,7 +94,7 @@ def _find(paths: tuple[str, ...]) -> Found:
     faults: list[str] = []
     for path in paths:
         try:
-            files = find_tracks(Path(path))
+            files = find_tracks(Path(path).expanduser().absolute())
         except MediaError as error:
             faults.append(str(error))
             continue

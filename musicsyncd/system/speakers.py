@@ -26,6 +26,9 @@ class Speakers:
         node: tells them.
         database: keeps it.
         changed: called after every change, to have the node's datagrams sent.
+
+    Attributes:
+        unsaved: why the last change could not be kept; empty when it was.
     """
 
     def __init__(self, node: HostNode, database: Database, changed: Callable[[], None]) -> None:
@@ -33,15 +36,19 @@ class Speakers:
         self._database = database
         self._changed = changed
         self._throttle = Throttle(log)
+        self.unsaved = ""
         self._saved: dict[bytes, SavedPeer] = {one.peer_id: one for one in database.peers()}
         for peer in self._saved.values():
             node.set_settings(_settings(peer))
 
     def appeared(self, peer_id: bytes, name: str, default_room: str) -> None:
-        """Give a speaker its settings; a new one comes into the default room."""
+        """Give a speaker its settings; a new one comes into the default room, where there is a place for it."""
         peer = self._saved.get(peer_id)
         if peer is None:
-            self._set(SavedPeer(peer_id, name, default_room))
+            try:
+                self._set(SavedPeer(peer_id, name, default_room))
+            except ControlError as error:  # Whoever comes is not ours to choose, and must not stop the others.
+                self._throttle.warning("many", f"speaker {name} gets no settings: {error}")
         elif peer.name != name:
             self._set(replace(peer, name=name))
         else:
@@ -121,7 +128,10 @@ class Speakers:
         try:
             self._database.save_peer(peer)
         except MusicSyncError as error:
+            self.unsaved = str(error)
             self._throttle.warning("save", str(error))
+        else:
+            self.unsaved = ""
         return peer
 
 

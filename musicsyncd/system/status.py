@@ -1,4 +1,4 @@
-"""What ``status`` shows, as plain values for JSON: units are in the names, as everywhere."""
+"""What is said of rooms and speakers: plain values for JSON, with units in their names, and a line for people."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ if TYPE_CHECKING:
 def room_status(room: Room, now_host_ns: int, lead_duration_ns: int) -> dict[str, Any]:
     """Return what a room does."""
     queue, transport = room.queue, room.transport
-    entry, frame = transport.position(now_host_ns)
+    entry, _ = transport.position(now_host_ns)
     shown = None
-    position_s = 0.0
     if entry is not None:
         track = entry.track
-        position_s = frame / track.rate_hz if track is not None else 0.0
         shown = {
             "title": entry.title,
             "artist": entry.artist,
@@ -37,11 +35,47 @@ def room_status(room: Room, now_host_ns: int, lead_duration_ns: int) -> dict[str
         "muted": room.muted,
         "revision": room.said.revision if room.said is not None else 0,
         "track": shown,
-        "position_s": round(position_s, 3),
+        "position_s": round(position_s(room, now_host_ns), 3),
         "queue_length": len(queue),
         "queue_position": queue.current + 1 if queue.current is not None else None,
         "fault": next((one.fault for one in queue.entries if one.fault), ""),
         "lead_ms": round(ns_to_ms(lead_duration_ns), 1),
+    }
+
+
+def position_s(room: Room, now_host_ns: int) -> float:
+    """Return where in its track a room is, in seconds."""
+    entry, frame = room.transport.position(now_host_ns)
+    return frame / entry.track.rate_hz if entry is not None and entry.track is not None else 0.0
+
+
+def what_plays(room: Room) -> str:
+    """Return in a line for people what a room plays."""
+    entry = room.queue.current_entry
+    if room.transport.mode == "stopped" or entry is None:
+        return "the queue is at its end" if room.queue.entries else "the queue is empty"
+    by = f" by {entry.artist}" if entry.artist else ""
+    verb = "playing" if room.transport.mode == "playing" else "paused in"
+    return f"{verb} “{entry.title}”{by}"
+
+
+def queue_status(room: Room) -> dict[str, Any]:
+    """Return a room's queue."""
+    return {
+        "room": room.name,
+        "revision": room.queue.revision,
+        "entries": [
+            {
+                "position": index + 1,
+                "title": entry.title,
+                "artist": entry.artist,
+                "path": entry.path,
+                "duration_s": entry.duration_s,
+                "current": index == room.queue.current,
+                "fault": entry.fault,
+            }
+            for index, entry in enumerate(room.queue.entries)
+        ],
     }
 
 
