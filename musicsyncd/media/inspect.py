@@ -115,6 +115,8 @@ def find_tracks(path: Path) -> list[Path]:
         os.scandir(path).close()
     except OSError as error:
         raise _unreadable(path, error) from None
+    except ValueError:  # A zero byte, or half of a surrogate pair: no file system has such names.
+        raise MediaError(f"{shown(path)} cannot be the path of a file: check what was sent") from None
     found: list[Path] = []
     for file in _walk(path):
         found.append(file)

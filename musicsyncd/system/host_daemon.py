@@ -19,6 +19,7 @@ from musicsyncd.system.interfaces import check
 from musicsyncd.system.keyfile import load_key, make_key
 from musicsyncd.system.monotonic import boot_identity, now_ns
 from musicsyncd.system.supervision import (
+    DIES_WITH_PARENT,
     claim,
     notify,
     on_stop_signals,
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 _TICK_S = 1.0
 _SAVE_POSITIONS_EVERY_TICKS = 10
 _SPEAKER_AGAIN_AFTER_S = 2.0
+_SPEAKER_AGAIN_AT_MOST_S = 60.0
+_SPEAKER_WELL_AFTER_S = 60.0
 
 
 class HostDaemon:
@@ -119,7 +122,9 @@ class HostDaemon:
             words += ["--interface", interface]
         if self._config.open:
             words.append("--open")
+        again_after_s = _SPEAKER_AGAIN_AFTER_S
         while True:
+            began_ns = now_ns()
             process = await asyncio.create_subprocess_exec(*words, stdin=asyncio.subprocess.DEVNULL, env=_environment())
             try:
                 code = await process.wait()
@@ -128,8 +133,11 @@ class HostDaemon:
                     process.terminate()
                 await process.wait()
                 raise
-            log.warning("the speaker on this machine ended with %d: starting it again", code)
-            await asyncio.sleep(_SPEAKER_AGAIN_AFTER_S)
+            if ns_to_s(now_ns() - began_ns) > _SPEAKER_WELL_AFTER_S:
+                again_after_s = _SPEAKER_AGAIN_AFTER_S
+            log.warning("this machine's speaker ended with %d: again in %.0f s", code, again_after_s)
+            await asyncio.sleep(again_after_s)
+            again_after_s = min(2 * again_after_s, _SPEAKER_AGAIN_AT_MOST_S)
 
     def _describe(self) -> dict[str, object]:
         """Return what is to be said of this host."""
@@ -149,7 +157,8 @@ class HostDaemon:
 def _environment() -> dict[str, str]:
     """Return the environment for the speaker: without systemd's, which is the host's alone."""
     ours = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "STATE_DIRECTORY", "CACHE_DIRECTORY", "RUNTIME_DIRECTORY")
-    return {name: value for name, value in os.environ.items() if name not in ours}
+    kept = {name: value for name, value in os.environ.items() if name not in ours}
+    return kept | {DIES_WITH_PARENT: "1"}
 
 
 def run(config: HostConfig) -> None:

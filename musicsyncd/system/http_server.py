@@ -76,7 +76,7 @@ class _Channels(msgspec.Struct, forbid_unknown_fields=True):
     channels: str
 
 
-class _Nothing(msgspec.Struct):
+class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
     pass
 
 
@@ -235,7 +235,7 @@ class HttpServer:
             raw = await request.read()
             try:
                 body = msgspec.json.decode(raw or b"{}", type=body_type)
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
                 raise ControlError(f"the request is not understood: {error}") from None
             answer = await handler(self._control, request.match_info, body)
             if self._control.unsaved and "message" in answer:

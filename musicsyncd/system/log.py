@@ -9,8 +9,9 @@ import logging
 import os
 import sys
 import time
+from dataclasses import dataclass
 
-_EVERY_S = 1.0
+_AT_MOST_EVERY_S, _AT_LEAST_EVERY_S = 1.0, 60.0
 _MAX_KINDS = 64
 
 
@@ -37,20 +38,36 @@ def _name_faults(record: logging.LogRecord) -> bool:
 
 
 class Throttle:
-    """At most one line a second for each kind of fault, with the count of what was left out."""
+    """A line for a fault when it comes, and then less and less often while it lasts, with the count left out."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
-        self._last: dict[str, tuple[float, int]] = {}
+        self._kinds: dict[str, _Kind] = {}
 
     def warning(self, kind: str, message: str) -> None:
-        """Log a fault unless one of its kind was logged within the last second."""
-        now = time.monotonic()
-        at, left_out = self._last.get(kind, (-_EVERY_S, 0))
-        if now - at < _EVERY_S:
-            self._last[kind] = (at, left_out + 1)
+        """Log a fault, unless one of its kind was logged a moment ago."""
+        now_s = time.monotonic()
+        known = self._kinds.get(kind)
+        if known is None or now_s - known.last_s > 2 * _AT_LEAST_EVERY_S:
+            if len(self._kinds) >= _MAX_KINDS:
+                self._kinds.clear()
+            known = self._kinds[kind] = _Kind(now_s, now_s)
+        elif now_s - known.logged_s < known.every_s:
+            known.last_s = now_s
+            known.left_out += 1
             return
-        if len(self._last) >= _MAX_KINDS:
-            self._last.clear()
-        self._last[kind] = (now, 0)
-        self._log.warning("%s%s", message, f" ({left_out} more like it)" if left_out else "")
+        more = f" ({known.left_out} more like it)" if known.left_out else ""
+        self._log.warning("%s%s", message, more)
+        known.logged_s = known.last_s = now_s
+        known.left_out = 0
+        known.every_s = min(2 * known.every_s, _AT_LEAST_EVERY_S)
+
+
+@dataclass(slots=True)
+class _Kind:
+    """A kind of fault: when it was logged, when it was last seen, and what was left out since."""
+
+    logged_s: float
+    last_s: float
+    left_out: int = 0
+    every_s: float = _AT_MOST_EVERY_S

@@ -27,6 +27,7 @@ from musicsyncd.system.monotonic import now_ns, suspended_duration_ns
 from musicsyncd.system.speaker import Speaker
 from musicsyncd.system.supervision import (
     claim,
+    die_with_parent,
     make_folder,
     notify,
     on_stop_signals,
@@ -197,6 +198,7 @@ def run(config: PeerConfig) -> None:
         MusicSyncError: with one line, when it cannot start.
     """
     raise_priority()
+    die_with_parent()
     check(config.network.interfaces)
     config.paths.make()
     room_key = OPEN_ROOM_KEY if config.open else load_key(config.paths.key_file)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import fcntl
 import gc
 import os
@@ -67,6 +68,11 @@ async def until_stopped(stop: asyncio.Event, *work: Coroutine[Any, Any, None]) -
         await asyncio.gather(*tasks, stopped, return_exceptions=True)
 
 
+DIES_WITH_PARENT = "MUSICSYNCD_DIES_WITH_PARENT"
+"""Set by a host in the environment of its own speaker."""
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
 _NICE = -11
 """What sound servers (PipeWire, PulseAudio) ask for, too."""
 
@@ -80,6 +86,12 @@ def raise_priority() -> None:
     """
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, _NICE)
+
+
+def die_with_parent() -> None:
+    """End with the process that started this one, if that asked for it: a killed host leaves no speaker behind."""
+    if os.environ.get(DIES_WITH_PARENT):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def settle_memory() -> None:
