@@ -114,10 +114,12 @@ class Player:
 
     @property
     def state(self) -> str:
-        """``waiting`` for a clock, ``silent``, ``catching up`` or ``together``."""
+        """``waiting`` for a clock or for the track, ``silent``, ``catching up`` or ``together``."""
         if self._course.mapping is None or self.plan is None:
             return "waiting"
-        return self._servo.state if self.sounding else "silent"
+        if not self.sounding:
+            return "silent"
+        return "waiting" if self._renderer.starving else self._servo.state
 
     @property
     def lead_duration_ns(self) -> int:

@@ -60,6 +60,7 @@ class Renderer:
 
     Attributes:
         starved_frames: output frames that were silence because their track was not decoded yet.
+        starving: the newest block that should have sounded was silent for that reason.
     """
 
     def __init__(self, card_rate_hz: int, channels: int, sources: FrameSources) -> None:
@@ -70,7 +71,7 @@ class Renderer:
         self._resamplers: dict[int, Resampler] = {}
         self._window = np.zeros((0, channels), np.float32)
         self._piece = np.zeros((0, channels), np.float32)
-        self._starving = False
+        self.starving = False
 
     def render(self, timeline: Timeline, host_ns: int, fraction_ns: float, ns_per_frame: float, out: Samples) -> bool:
         """Fill a block.
@@ -141,7 +142,7 @@ class Renderer:
         missing = window_frames if source is None else source.read(window_first, window)
         if missing >= window_frames:
             self.starved_frames += last - first
-            self._starving = True
+            self.starving = True
             return
         resampler.read(window, window_first, base, fraction, step, piece)
         begin_ns = (host_ns - segment.start_host_ns) + fraction_ns + first * ns_per_frame
@@ -157,16 +158,16 @@ class Renderer:
         if missing:
             there = len(piece) * (window_frames - missing) // window_frames
             self.starved_frames += len(piece) - there
-            if self._starving:
+            if self.starving:
                 piece.fill(0.0)
             else:
                 piece[:there] *= np.linspace(1.0, 0.0, there, dtype=np.float32)[:, None]
                 piece[there:] = 0.0
-            self._starving = True
-        elif self._starving:
+            self.starving = True
+        elif self.starving:
             frames = min(len(piece), FADE_DURATION_NS * self._card_rate_hz // NS_PER_S)
             piece[:frames] *= np.linspace(0.0, 1.0, frames, dtype=np.float32)[:, None]
-            self._starving = False
+            self.starving = False
 
 
 def _fade(piece: Samples, begin_ns: float, ns_per_frame: float, *, rising: bool) -> None:

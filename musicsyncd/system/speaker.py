@@ -66,6 +66,7 @@ class Speaker:
         self._decoder: DecodeAhead | None = None
         self._player: Player | None = None
         self._fault = ""
+        self._faults: dict[bytes, str] = {}
         self._blocks, self._blocks_at_ns = 0, 0
         self._underruns_before = 0
         self._throttle = Throttle(log)
@@ -183,9 +184,12 @@ class Speaker:
                 try:
                     self._tracks[track.content_id] = self._store.open(track)
                 except MediaError as error:
-                    self._fault = str(error)
+                    self._faults[track.content_id] = str(error)
                     self._throttle.warning("store", str(error))
+                else:
+                    self._faults.pop(track.content_id, None)
         keep = {track.content_id for track in wanted}
+        self._faults = {content_id: fault for content_id, fault in self._faults.items() if content_id in keep}
         for gone in [content_id for content_id in self._tracks if content_id not in keep]:
             self._store.release(self._tracks.pop(gone))
 
@@ -225,7 +229,8 @@ class Speaker:
         if course.mapping is None or decoder is None:
             return self._fault
         for track in tracks_wanted(course.timeline, course.mapping.host_at(LocalNs(now_ns()))):
-            if (fault := decoder.faults.get(track.content_id)) is not None:
+            fault = self._faults.get(track.content_id) or decoder.faults.get(track.content_id)
+            if fault is not None:
                 return fault
             stored = self._tracks.get(track.content_id)
             if stored is not None and not stored.complete and self._fetcher.fault:

@@ -39,6 +39,7 @@ class Crystal:
         blocks: in its buffer.
         grain_frames: its pointer moves in such steps, so its times are late by up to one.
         hiccups_per_s: how often the machine is late by 5 to 30 ms.
+        tells: it says when it has run empty; PipeWire loses whole blocks without a word.
     """
 
     ppm: float = 0.0
@@ -47,6 +48,7 @@ class Crystal:
     blocks: int = 5
     grain_frames: int = 1
     hiccups_per_s: float = 0.0
+    tells: bool = True
 
 
 @dataclass(frozen=True)
@@ -140,14 +142,17 @@ class Card:
         if not self._running:
             return
         now_ns = self._world.now_ns
-        if now_ns > self._next_true_ns:
+        is_broken = now_ns > self._next_true_ns
+        if is_broken:
             # The buffer ran empty: what is delivered now sounds as soon as the card can have it.
             self.underruns += 1
             self._next_true_ns = now_ns + self._buffered_ns
         frames = self._crystal.block_frames
         true_ns = self._next_true_ns
         says_ns = self._clock.local_at(true_ns + self._dice.random() * self._crystal.grain_frames * self._ns_per_frame)
-        self._player.render(self._out, self._frame, says_ns, self._clock.local_at(now_ns))
+        self._player.render(
+            self._out, self._frame, says_ns, self._clock.local_at(now_ns), broken=is_broken and self._crystal.tells
+        )
         self._remember(true_ns)
         self._frame += frames
         self._next_true_ns = true_ns + frames * self._ns_per_frame
