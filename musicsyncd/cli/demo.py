@@ -31,7 +31,7 @@ class _OverError(Exception):
 Examples:
   musicsyncd demo
   musicsyncd demo ~/Music/track.flac --seconds 20
-  musicsyncd demo --output null                    in silence, whatever there is""",
+  musicsyncd demo --output file                    in silence, whatever there is""",
 )
 @click.argument("tracks", nargs=-1, metavar="[TRACK|FOLDER]...")
 @click.option(
@@ -58,7 +58,7 @@ def demo(tracks: tuple[str, ...], seconds: float, out: str | None) -> None:
     from musicsyncd.system.demo import LIMIT_US, Demo
 
     with Demo(tracks, seconds, out) as running:
-        where = "your sound card" if running.output == "portaudio" else "files, as there is no sound card to hear"
+        where = "your sound card" if running.output == "portaudio" else "files, which nobody hears"
         click.echo(f"One host and two speakers on this machine, playing into {where}.\n")
         client = ControlClient(NetworkConfig(running.port), running.paths)
         end = time.monotonic() + seconds
@@ -67,7 +67,12 @@ def demo(tracks: tuple[str, ...], seconds: float, out: str | None) -> None:
             running.check()
             if time.monotonic() > end:
                 raise _OverError
-            status = client.get(STATUS)
+            try:
+                status = client.get(STATUS)
+            except ControlError:
+                time.sleep(_LOOK_EVERY_S)  # A host that cannot start says why, and is then gone.
+                running.check()
+                raise
             running.note(status)
             return status_view.status_lines(status, output.width())
 

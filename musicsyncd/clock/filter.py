@@ -199,9 +199,15 @@ class HostClock:
         low_ns, _, high_ns = quantiles((delay_ns for _, delay_ns in self._delays), method="inclusive")
         return round(high_ns - low_ns)
 
-    def reset(self) -> None:
-        """Forget the offset, because the host was restarted or a machine suspended; keep the skew."""
+    def reset(self, *, another_machine: bool = False) -> None:
+        """Forget the offset, because the host was restarted or a machine suspended; keep the skew.
+
+        Args:
+            another_machine: the host is now another one, with a crystal of its own: forget the skew as well.
+        """
         self._forget_offset()
+        if another_machine:
+            self._prior = Prior(0.0, _UNKNOWN_SIGMA_PPM)
         self._is_usable = False
 
     def observe(self, exchange: Exchange) -> bool:

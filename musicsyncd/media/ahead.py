@@ -51,4 +51,3 @@ def tracks_wanted(timeline: Timeline, host_ns: int) -> list[Track]:
         if span.end_host_ns + BEHIND_DURATION_NS >= host_ns and span.segment.track is not None:
             tracks.setdefault(span.segment.track.content_id, span.segment.track)
     return list(tracks.values())
-

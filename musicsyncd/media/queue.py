@@ -270,9 +270,7 @@ class Queue:
             return position - 1
         if not count:
             raise ControlError(f"there is no position {position}: the queue is empty")
-        raise ControlError(
-            f"there is no position {position}: the queue has {count} track{'s' if count > 1 else ''}"
-        )
+        raise ControlError(f"there is no position {position}: the queue has {count} track{'s' if count > 1 else ''}")
 
     def _put(self, entry: Entry) -> None:
         index = self.index_of(entry.number)

@@ -70,6 +70,7 @@ _ISOLATED_NS = 100 * NS_PER_US
 _BUCKETS_COMPARED = 24
 _BUCKETS_BEFORE = 4
 _BUCKETS_LATE = 2
+_BUCKETS_AGREE = 8
 _UNUSUAL = 10.0
 """Of the last 24 whole buckets, two or more at the end that are late by ten times the median are a gap. The least
 lateness of a bucket is distributed exponentially at the worst, so chance does it with e^(−2·7) at each."""
@@ -339,7 +340,16 @@ class DacModel:
             return None
         least_after = np.minimum.accumulate(whole[::-1])[::-1][splits]
         late = np.flatnonzero(least_after > _JUMP_NS + _UNUSUAL * float(np.median(whole)))
-        return len(self._above) - 1 - len(whole) + int(splits[late[0]]) if late.size else None
+        if late.size:
+            return len(self._above) - 1 - len(whole) + int(splits[late[0]])
+        # A line that began just before a gap has too few points of its own to compare with. Then it is the many
+        # late ones that agree among each other which are right.
+        for split in range(1, _BUCKETS_BEFORE):
+            after = whole[split:]
+            least = float(after.min())
+            if len(after) >= _BUCKETS_AGREE and least > _JUMP_NS + _UNUSUAL * (float(np.median(after)) - least):
+                return len(self._above) - 1 - len(whole) + split
+        return None
 
     def _pairs_from(self, bucket: int) -> list[tuple[int, int]]:
         """Return the points of a bucket and all that follow as pairs again."""

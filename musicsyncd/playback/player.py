@@ -128,9 +128,7 @@ class Player:
 
     # -- the audio callback's side -------------------------------------------------------------
 
-    def render(
-        self, out: Samples, dac_frame: int, dac_local_ns: int, now_local_ns: int, broken: bool = False
-    ) -> None:
+    def render(self, out: Samples, dac_frame: int, dac_local_ns: int, now_local_ns: int, broken: bool = False) -> None:
         """Fill the block that begins with the card's frame ``dac_frame``.
 
         Args:

@@ -277,9 +277,7 @@ class Transport:
             timeline=self.timeline(now_host_ns),
         ).plain()
 
-    def restore(
-        self, snapshot: Mapping[str, object], boot_id: str, at_host_ns: int, now_host_ns: int
-    ) -> bool:
+    def restore(self, snapshot: Mapping[str, object], boot_id: str, at_host_ns: int, now_host_ns: int) -> bool:
         """Take over a snapshot; to be called once, with the queue restored, before anything else.
 
         Within the same run of the machine the very same time line goes on. After a start

@@ -53,8 +53,8 @@ class HostClock(reporting.ClockFigures, Protocol):
     def observe(self, exchange: Exchange) -> bool:
         """Take four time stamps; False when they are held back."""
 
-    def reset(self) -> None:
-        """Forget the offset: another epoch of the host, or a suspend."""
+    def reset(self, *, another_machine: bool = False) -> None:
+        """Forget the offset: another epoch of the host, or a suspend; for another host the skew, too."""
 
 
 class PeerNode:
@@ -239,7 +239,7 @@ class PeerNode:
     def _take(self, host: FollowedHost, now_ns: int) -> None:
         """Follow another host, or another epoch of the same."""
         if self._host is not None:
-            self._clock.reset()
+            self._clock.reset(another_machine=self._host.host_id != host.host_id)
         if self._settings is not None and self._settings[0] != host.host_id:
             self._settings = None
         self._host = host

@@ -127,7 +127,8 @@ class Demo:
             if process.poll() is not None:
                 log_file = self._folder / f"{self._processes.index(process)}.log"
                 lines = log_file.read_text(errors="replace").strip().splitlines()
-                raise MusicSyncError(lines[-1] if lines else f"a process of the demo ended with {process.returncode}")
+                said = lines[-1].removeprefix("musicsyncd: ") if lines else ""
+                raise MusicSyncError(said or f"a process of the demo ended with {process.returncode}")
 
     def note(self, status: dict[str, Any]) -> None:
         """Keep what the speakers say of themselves."""

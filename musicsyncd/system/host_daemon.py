@@ -54,9 +54,7 @@ class HostDaemon:
         self._epoch = database.next_epoch()
         self._started_ns = now_ns()
         self._node = HostNode(room_key, database.host_id(), self._epoch, config.name, config.network.port)
-        self._network = Network(
-            self._node, config.network, port=config.network.port, on_activity=self._look
-        )
+        self._network = Network(self._node, config.network, port=config.network.port, on_activity=self._look)
         self._control = Control(
             self._node, database, now_ns, boot_identity(), self._network.turn, describe=self._describe
         )

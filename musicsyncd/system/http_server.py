@@ -235,7 +235,7 @@ class HttpServer:
             raw = await request.read()
             try:
                 body = msgspec.json.decode(raw or b"{}", type=body_type)
-            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            except (msgspec.MsgspecError, ValueError) as error:
                 raise ControlError(f"the request is not understood: {error}") from None
             answer = await handler(self._control, request.match_info, body)
             if self._control.unsaved and "message" in answer:

@@ -83,8 +83,7 @@ def load_key(path: Path) -> bytes:
             data = file.read(_MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         raise ConfigError(
-            f"no room key at {path}: on the host it is made at the first start; "
-            "copy it here or set MUSICSYNCD_KEY_FILE"
+            f"no room key at {path}: on the host it is made at the first start; copy it here or set MUSICSYNCD_KEY_FILE"
         ) from None
     except OSError as error:
         raise ConfigError(f"cannot read the room key {path}: {error.strerror}") from None

@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import logging
 import random
+from dataclasses import replace
 from pathlib import Path
 
 from musicsyncd import __version__
 from musicsyncd.clock.filter import HostClock
 from musicsyncd.config import DEFAULT_ROOM, OPEN_ROOM_KEY, PeerConfig
-from musicsyncd.errors import MusicSyncError
 from musicsyncd.playback.player import Course
+from musicsyncd.playback.timeline import Timeline
 from musicsyncd.protocol.auth import http_token
 from musicsyncd.protocol.peer import HostFound, HostLost, PeerNode, SettingsChanged, StateChanged
 from musicsyncd.protocol.wire import Settings
@@ -106,9 +107,7 @@ class PeerDaemon:
             await self._leave()
 
     async def _leave(self) -> None:
-        with contextlib.suppress(MusicSyncError):
-            if self._clock.mapping is not None:
-                save_skew(self._identity, self._clock.skew_ppm)
+        self._save_skew()
         await self.speaker.fade_out()
         self._node.close()
         await self._network.close()
@@ -126,9 +125,13 @@ class PeerDaemon:
             if ticks % _WATCHDOG_EVERY_TICKS == 0 and self.speaker.ready:
                 # A hung card or a hung loop does not get here, and systemd starts the peer anew.
                 notify("WATCHDOG=1\nSTATUS=" + self._describe())
-            if ticks % _SAVE_SKEW_EVERY_TICKS == 0 and self._clock.mapping is not None:
-                with contextlib.suppress(MusicSyncError):
-                    save_skew(self._identity, self._clock.skew_ppm)
+            if ticks % _SAVE_SKEW_EVERY_TICKS == 0:
+                self._save_skew()
+
+    def _save_skew(self) -> None:
+        if self._clock.mapping is not None:
+            with contextlib.suppress(OSError):  # A full or read-only disk costs the next start some seconds.
+                save_skew(self._identity, self._clock.skew_ppm)
 
     def _describe(self) -> str:
         stats = self._node.playback
@@ -148,13 +151,19 @@ class PeerDaemon:
             if isinstance(event, StateChanged):
                 self._take_state(event)
             elif isinstance(event, SettingsChanged):
-                self._settings = event.settings
-                self._apply_volume()
+                self._take_settings(event.settings)
             elif isinstance(event, HostFound):
                 log.info("following the host at %s", event.address[0])
             elif isinstance(event, HostLost):
                 log.warning("%s: playing on with what is here", event.reason)
         self._steer()
+
+    def _take_settings(self, settings: Settings) -> None:
+        self._settings = settings
+        if self._state is not None and settings.room != self._state.room:
+            # What the room it left goes on to play is not for it; the new one's state comes in a moment.
+            self._state = replace(self._state, timeline=Timeline())
+        self._apply_volume()
 
     def _take_state(self, state: StateChanged) -> None:
         self._state = state

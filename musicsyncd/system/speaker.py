@@ -236,5 +236,3 @@ class Speaker:
             if stored is not None and not stored.complete and self._fetcher.fault:
                 return self._fetcher.fault
         return self._fault
-
-

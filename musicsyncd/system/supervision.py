@@ -20,6 +20,8 @@ from typing import IO, Any
 
 from musicsyncd.errors import ConfigError
 
+_NOTIFY_TIMEOUT_S = 0.1
+
 
 def notify(message: str) -> None:
     """Tell systemd, for example ``READY=1``; no harm is done where there is none."""
@@ -28,11 +30,12 @@ def notify(message: str) -> None:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    # When the service manager goes away, the music need not.
+    # When the service manager goes away, or stops reading, the music need not.
     with (
         contextlib.suppress(OSError),
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out,
     ):
+        out.settimeout(_NOTIFY_TIMEOUT_S)
         out.connect(address)
         out.sendall(message.encode())
 

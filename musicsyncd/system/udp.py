@@ -69,9 +69,7 @@ class Network:
         joined: the interfaces on which the group is joined.
     """
 
-    def __init__(
-        self, node: Node, config: NetworkConfig, *, port: int, on_activity: Callable[[], None]
-    ) -> None:
+    def __init__(self, node: Node, config: NetworkConfig, *, port: int, on_activity: Callable[[], None]) -> None:
         self.stamps = "user"
         self.joined: list[Interface] = []
         self._node = node
@@ -83,6 +81,7 @@ class Network:
         self._timer: asyncio.TimerHandle | None = None
         self._refresher: asyncio.Task[None] | None = None
         self._busy = False
+        self._opened: list[socket.socket] = []
 
     async def open(self) -> None:
         """Open the sockets and start.
@@ -105,14 +104,15 @@ class Network:
         self.turn()
 
     async def close(self) -> None:
-        """Send what is left and close the sockets."""
-        self._flush()
+        """Send what is left and close the sockets, also when not all of them could be opened."""
+        if self._opened:
+            self._flush()
         if self._timer is not None:
             self._timer.cancel()
         if self._refresher is not None:
             self._refresher.cancel()
         loop = asyncio.get_running_loop()
-        for one in (self._own, self._group):
+        for one in self._opened:
             loop.remove_reader(one)
             one.close()
 
@@ -179,6 +179,7 @@ class Network:
             opened.close()
             what = f"cannot use UDP {address}:{port}: {error.strerror}"
             raise ConfigError(f"{what}; choose another with --port") from None
+        self._opened.append(opened)
         try:
             opened.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
             self.stamps = "kernel"
@@ -218,9 +219,7 @@ class Network:
                 self._send(outgoing.data, outgoing.address)
                 continue
             for interface in self.joined:
-                self._own.setsockopt(
-                    socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(interface.address)
-                )
+                self._own.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(interface.address))
                 self._send(outgoing.data, (self._config.group, self._config.port))
 
     def _send(self, data: bytes, address: Address) -> None:

@@ -15,10 +15,12 @@ Needs: root, gcc, iproute2, ethtool, util-linux, libasound2-dev, numpy, soundfil
 
 import argparse
 import contextlib
+import http.client
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -76,8 +78,10 @@ class Room:
         ports = []
         for i, net in enumerate(["wire", *nets]):
             ns, port = f"{self.tag}n{i}", f"{self.tag}p{i}"
+
             def sh(*c):
                 return subprocess.run(c, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
             sh("ip", "netns", "add", ns)
             sh("ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", ns)
             sh("ip", "-n", ns, "addr", "add", f"{NET}{i + 1}/24", "brd", "+", "dev", "eth0")
@@ -300,7 +304,8 @@ def main():
     a.add_argument(
         "--do",
         default="",
-        help="AT:WORDS;AT:WORDS: commands of musicsyncd's CLI given on the server's machine, their effect timed",
+        help="AT:WORDS;AT:WORDS: commands of musicsyncd's CLI given on the server's machine, their effect timed; "
+        "AT:api ACTION JSON goes over its API",
     )
     a.add_argument("--no-shift", action="store_true", help="leave every machine the same monotonic clock")
     a.add_argument("--rate", type=int, default=48000)
@@ -350,6 +355,9 @@ def main():
             time.sleep(max(0, t0 + at - time.time()))
             if isinstance(what, list):
                 begun = time.time()
+                if what[0] == "api":
+                    done.append((begun, *api(room, what[1], " ".join(what[2:]))))
+                    continue
                 answer = room.call(0, *args.command.split(), *what, env=room.env, check=False)
                 done.append(
                     (
@@ -380,6 +388,23 @@ def main():
     print(json.dumps(result, indent=1))
     if not args.keep:
         shutil.rmtree(run, ignore_errors=True)
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket: files know nothing of network namespaces."""
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.connect(self.host)
+
+
+def api(room, action, body):
+    """Give a command over the host's API; return when it was answered, its words, exit status and answer."""
+    connection = UnixConnection(f"{room.run}/rt0/musicsyncd/host.sock")
+    connection.request("POST", f"/api/rooms/-/{action}", body or "{}")
+    answer = connection.getresponse()
+    said = answer.read().decode()
+    return time.time(), f"api {action} {body}".strip(), 0 if answer.status == 200 else 1, said[-200:]
 
 
 def reactions(run, src, src_rate, args, done, n):

@@ -4,19 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from musicsyncd.playback.renderer import FrameSource, Samples
+from musicsyncd.playback.renderer import FrameSource, Renderer, Samples
 from musicsyncd.playback.timeline import Timeline, Track
-
-
-class NoSound:
-    """Stands in for the renderer where samples do not matter: says only whether anything sounds."""
-
-    starved_frames = 0
-
-    def render(self, timeline: Timeline, host_ns: int, fraction_ns: float, ns_per_frame: float, out: Samples) -> bool:
-        """Return whether a track reaches into a block."""
-        end_ns = host_ns + len(out) * ns_per_frame
-        return any(span.segment.start_host_ns < end_ns and span.end_host_ns > host_ns for span in timeline.spans())
 
 
 class Nothing:
@@ -25,6 +14,18 @@ class Nothing:
     def buffer(self, content_id: bytes) -> FrameSource | None:
         """Return none."""
         return None
+
+
+class NoSound(Renderer):
+    """Stands in for the renderer where samples do not matter: says only whether anything sounds."""
+
+    def __init__(self) -> None:
+        super().__init__(48_000, 2, Nothing())
+
+    def render(self, timeline: Timeline, host_ns: int, fraction_ns: float, ns_per_frame: float, out: Samples) -> bool:
+        """Return whether a track reaches into a block."""
+        end_ns = host_ns + len(out) * ns_per_frame
+        return any(span.segment.start_host_ns < end_ns and span.end_host_ns > host_ns for span in timeline.spans())
 
 
 class Sawtooth:

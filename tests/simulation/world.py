@@ -365,7 +365,7 @@ class SimPeer(Driven):
         crystal = plan.crystal or Crystal(ppm=dice.uniform(-80, 80))
         self.player = Player(crystal.rate_hz, 2, plan.sources or Nothing())
         if plan.sources is None:
-            self.player._renderer = NoSound()  # type: ignore[assignment]
+            self.player._renderer = NoSound()
         world.network.attach(self)
         self.card = Card(world, world.dice(f"card {plan.name} {epoch}"), crystal, clock, self.player)
         self._tick()

@@ -268,3 +268,11 @@ def test_whatever_comes_it_neither_fails_nor_grows(parts):
         if is_reset:
             clock.reset()
             assert clock.mapping is None
+
+
+def test_another_machine_has_another_skew():
+    clock = HostClock(saved_skew_ppm=80.0)
+    clock.reset()
+    assert clock.skew_ppm == 80.0
+    clock.reset(another_machine=True)
+    assert clock.skew_ppm == 0.0

@@ -108,7 +108,9 @@ def test_a_small_error_is_slewed_away_with_the_right_sign():
     player.follow(course(BEGIN - NS_PER_S))
     card = Card(player)
     card.play(50)
-    player.follow(course(BEGIN - NS_PER_S, mapping=mapping(extra_ns=NS_PER_MS)))  # the host is 1 ms ahead of what we thought
+    player.follow(
+        course(BEGIN - NS_PER_S, mapping=mapping(extra_ns=NS_PER_MS))
+    )  # the host is 1 ms ahead of what we thought
     card.play(2)
     assert player.sync_error_ns == pytest.approx(NS_PER_MS, rel=0.05), "we play what should have been: late, positive"
     assert player.correction_ppm > 0, "late means faster"
@@ -168,7 +170,9 @@ def test_gain_ramps_and_reaches_silence():
     assert player.silent
 
 
-@pytest.mark.parametrize(("choice", "expected"), [("stereo", (1.0, 3.0)), ("left", (1.0, 1.0)), ("right", (3.0, 3.0)), ("mono", (2.0, 2.0))])
+@pytest.mark.parametrize(
+    ("choice", "expected"), [("stereo", (1.0, 3.0)), ("left", (1.0, 1.0)), ("right", (3.0, 3.0)), ("mono", (2.0, 2.0))]
+)
 def test_channel_choice(choice, expected):
     class Sides:
         def buffer(self, content_id):

@@ -62,7 +62,12 @@ def play(renderer, timeline, host_ns, blocks, ns_per_frame=NS_PER_S / RATE):
 def test_at_the_nominal_rate_the_samples_come_out_as_they_are():
     frames = noise(RATE, 1)
     track = track_of(b"a", frames)
-    out = play(Renderer(RATE, 2, Sources({track.content_id: Decoded(frames)})), Timeline((Segment(START, 1, 0, track),)), START, 8)
+    out = play(
+        Renderer(RATE, 2, Sources({track.content_id: Decoded(frames)})),
+        Timeline((Segment(START, 1, 0, track),)),
+        START,
+        8,
+    )
     np.testing.assert_allclose(out, frames[: len(out)], atol=2e-6)
 
 
@@ -118,7 +123,12 @@ def test_a_track_of_another_rate_keeps_its_pitch():
     t = np.arange(rate) / rate
     frames = np.stack([np.sin(2 * np.pi * 997 * t)] * 2, 1) * 0.5
     track = track_of(b"a", frames, rate)
-    out = play(Renderer(RATE, 2, Sources({track.content_id: Decoded(frames)})), Timeline((Segment(START, 1, 0, track),)), START, 20)
+    out = play(
+        Renderer(RATE, 2, Sources({track.content_id: Decoded(frames)})),
+        Timeline((Segment(START, 1, 0, track),)),
+        START,
+        20,
+    )
     expected = 0.5 * np.sin(2 * np.pi * 997 * np.arange(len(out)) / RATE)
     np.testing.assert_allclose(out[200:, 0], expected[200:], atol=1e-5)
 

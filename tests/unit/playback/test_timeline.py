@@ -32,7 +32,9 @@ def test_position_before_and_after_its_start_is_on_one_line(delta_ns):
 
 
 def test_what_is_in_force_and_what_sounds():
-    timeline = Timeline((Segment(START, 1, 0, TRACK), Segment(START + NS_PER_S), Segment(START + 2 * NS_PER_S, 1, 0, TRACK)))
+    timeline = Timeline(
+        (Segment(START, 1, 0, TRACK), Segment(START + NS_PER_S), Segment(START + 2 * NS_PER_S, 1, 0, TRACK))
+    )
     assert timeline.segment_at(START - 1) is None
     assert timeline.sounding_at(START) == timeline.segments[0]
     assert timeline.sounding_at(START + NS_PER_S) is None

@@ -31,6 +31,7 @@ class FakeClock:
     def __init__(self) -> None:
         self.exchanges: list[Exchange] = []
         self.resets = 0
+        self.other_machines = 0
         self.skew_ppm = 0.0
         self.round_trip_ns = 400_000
         self.jitter_ns = 50_000
@@ -46,8 +47,9 @@ class FakeClock:
         self.exchanges.append(exchange)
         return True
 
-    def reset(self) -> None:
+    def reset(self, *, another_machine: bool = False) -> None:
         self.resets += 1
+        self.other_machines += another_machine
         self.exchanges.clear()
 
 

@@ -1,0 +1,25 @@
+"""What a newcomer runs first."""
+
+from __future__ import annotations
+
+import re
+
+
+def test_the_demo_is_together_and_prints_figures(house):
+    done = house.run("demo", "--seconds", "8", "--output", "file", TMPDIR=str(house.folder))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    figures = dict(re.findall(r"^  (median|99 %|most) +([\d.]+ [µm]s)$", done.stdout, re.MULTILINE))
+    assert figures.keys() == {"median", "99 %", "most"}
+    assert re.search(r"\((\d+) comparisons\)", done.stdout)[1] != "0"
+    assert "SYNC" in done.stdout
+    assert done.stdout.rstrip().endswith("Together.")
+    assert not list(house.folder.glob("musicsyncd-demo-*")), "it left its folder behind"
+
+
+def test_the_demo_of_something_that_is_no_music_says_so(house):
+    done = house.run("demo", "--seconds", "8", "--output", "file", "missing.flac", TMPDIR=str(house.folder))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    line = done.stderr.strip().splitlines()[-1]
+    assert line == f"musicsyncd: there is no {house.folder}/missing.flac: check the path"

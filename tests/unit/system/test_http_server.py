@@ -1,0 +1,370 @@
+"""The server over real TCP and a real Unix socket, with a real control behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+import stat
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+from host_rig import Host, make_album
+
+from musicsyncd.errors import ConfigError
+from musicsyncd.system.http_server import MAX_BODY_BYTES, ROUTES, HttpServer
+
+TOKEN = "the room's token"
+KEYED = {"Authorization": f"Bearer {TOKEN}"}
+
+
+class Client:
+    """Requests over TCP, and over the Unix socket with ``local``."""
+
+    def __init__(self, host: Host, server: HttpServer, path: Path, port: int) -> None:
+        self.host, self.server, self.path, self.port = host, server, path, port
+        self.tcp = aiohttp.ClientSession(f"http://127.0.0.1:{port}")
+        self.unix = aiohttp.ClientSession("http://host", connector=aiohttp.UnixConnector(str(path)))
+
+    async def ask(self, method: str, path: str, body: object = None, *, local: bool = False, **options):
+        """Return status and answer."""
+        session = self.unix if local else self.tcp
+        options.setdefault("headers", {} if local else KEYED)
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body)
+        async with session.request(method, path, data=data, **options) as response:
+            raw = await response.read()
+            return response.status, json.loads(raw) if "json" in response.content_type else raw
+
+    async def close(self) -> None:
+        await self.tcp.close()
+        await self.unix.close()
+
+
+@asynccontextmanager
+async def serving(folder: Path, token: str | None = TOKEN):
+    host = Host(folder)
+    server = HttpServer(host.control, token)
+    path = folder / "host.sock"
+    await server.open(0, path)
+    client = Client(host, server, path, server._runner.addresses[0][1])
+    try:
+        yield client
+    finally:
+        await client.close()
+        await server.close()
+        host.end()
+
+
+def run(test, folder: Path, token: str | None = TOKEN) -> None:
+    async def whole():
+        async with serving(folder, token) as client:
+            await test(client)
+
+    asyncio.run(asyncio.wait_for(whole(), 30.0))
+
+
+# -- who may come in ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": TOKEN},
+        {"Authorization": "Bearer "},
+        {"Authorization": f"Bearer {TOKEN}x"},
+        {"Authorization": f"Basic {TOKEN}"},
+        {"Authorization": "Bearer ü"},
+    ],
+)
+def test_over_tcp_nothing_is_done_without_the_token(tmp_path, headers, caplog):
+    async def test(client):
+        for method, path in (
+            ("GET", "/api/status"),
+            ("POST", "/api/rooms/main/volume"),
+            ("GET", f"/media/{'0' * 64}"),
+            ("GET", "/nowhere"),
+        ):
+            status, answer = await client.ask(method, path, b'{"volume": "7"}', headers=headers)
+            assert (status, answer) == (401, {"error": "the room's key is needed"})
+        assert client.host.status()["volume"] == 100
+
+    with caplog.at_level(logging.WARNING):
+        run(test, tmp_path)
+    assert TOKEN not in caplog.text
+    assert len([one for one in caplog.records if "without the room's key" in one.message]) == 1
+
+
+def test_the_token_opens_and_so_does_the_socket_of_this_machine_without_one(tmp_path):
+    async def test(client):
+        assert (await client.ask("GET", "/api/status"))[0] == 200
+        assert (await client.ask("GET", "/api/status", local=True))[0] == 200
+
+    run(test, tmp_path)
+
+
+def test_a_room_without_a_key_is_open_to_all(tmp_path):
+    async def test(client):
+        assert (await client.ask("GET", "/api/status", headers={}))[0] == 200
+
+    run(test, tmp_path, token=None)
+
+
+# -- commands ----------------------------------------------------------------------------------
+
+
+def test_status_and_queue_are_what_the_control_says(tmp_path):
+    async def test(client):
+        assert await client.ask("GET", "/api/status") == (200, client.host.control.status())
+        assert await client.ask("GET", "/api/rooms/main/queue") == (200, client.host.control.queue("main"))
+
+    run(test, tmp_path)
+
+
+def test_every_route_reaches_its_command(tmp_path):
+    album = make_album(tmp_path / "album", 3)
+    room, peer = "/api/rooms/main", "/api/peers/lamp"
+
+    async def test(client):
+        gone = client.host.report("gone")
+        client.host.leave(gone)
+        client.host.report("lamp")
+        for method, path, body, said in (
+            ("POST", "/api/rooms", {"name": "attic 2/3"}, "made the room 'attic 2/3'"),
+            ("POST", f"{peer}/room", {"room": "attic 2/3"}, "lamp is in 'attic 2/3'"),
+            ("DELETE", "/api/rooms/attic%202%2F3", None, "removed the room 'attic 2/3'; 1 speakers went to 'main'"),
+            ("POST", f"{room}/queue/add", {"tracks": album[:1]}, "added “1”, the queue has 1"),
+            ("POST", f"{room}/play", {"tracks": album[1:2]}, "playing “2”"),
+            ("POST", f"{room}/queue/add", {"tracks": album[2:], "next": True}, "added “3”, the queue has 3"),
+            ("POST", f"{room}/queue/move", {"from": 2, "to": 3}, "“3” is at position 3"),
+            ("POST", f"{room}/next", {}, "playing “1”"),
+            ("POST", f"{room}/previous", {}, "playing “2”"),
+            ("POST", f"{room}/seek", {"to": "5"}, "at 0:05"),
+            ("POST", f"{room}/pause", {}, "paused at 0:05"),
+            ("POST", f"{room}/resume", None, "playing “2”"),
+            ("POST", f"{room}/stop", {}, "stopped"),
+            ("POST", f"{room}/play", {}, "playing “2”"),
+            ("POST", f"{room}/queue/remove", {"positions": [3]}, "removed “3”, the queue has 2"),
+            ("POST", f"{room}/queue/clear", {}, "removed 2 tracks, the queue is empty"),
+            ("POST", f"{room}/volume", {"volume": "-5"}, "main: volume 95"),
+            ("POST", f"{room}/mute", {"muted": True}, "main: muted"),
+            ("POST", f"{peer}/volume", {"volume": "30"}, "lamp: volume 30"),
+            ("POST", f"{peer}/mute", {"muted": True}, "lamp: muted"),
+            ("POST", f"{peer}/delay", {"output_delay_ms": 1.5}, "lamp: fed 1.5 ms earlier"),
+            ("POST", f"{peer}/channels", {"channels": "mono"}, "lamp: mono"),
+            ("DELETE", "/api/peers/gone", None, "forgot gone"),
+        ):
+            assert await client.ask(method, path, body) == (200, {"message": said}), path
+            seen.add((method, path))
+
+    seen: set[tuple[str, str]] = set()
+    run(test, tmp_path)
+    # Whoever adds a route adds it here.
+    assert len(seen) + len([one for one in ROUTES if one[0] == "GET"]) == len(ROUTES)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("volume", b"{"),
+        ("volume", b"[" * 100_000),
+        ("volume", b"[]"),
+        ("volume", b'{"volume": 5}'),
+        ("volume", b"{}"),
+        ("volume", b'{"volume": "5", "loud": true}'),
+        ("volume", b'{"volume": "\xff"}'),
+        ("volume", b'{"volume": "900"}'),
+        ("play", b'{"tracks": "all"}'),
+        ("queue/move", b'{"from": 1}'),
+        ("queue/move", b'{"from": 99999999999999999999999, "to": 1}'),
+        ("pause", b'{"x": 1}'),
+        ("pause", b"[" * 100_000),
+        ("play", b'{"tracks": ' + b"[" * 100_000),
+    ],
+)
+def test_what_is_not_understood_is_answered_with_400_and_one_line(tmp_path, path, body, caplog):
+    async def test(client):
+        status, answer = await client.ask("POST", f"/api/rooms/main/{path}", body)
+        assert status == 400
+        assert list(answer) == ["error"]
+        assert "\n" not in answer["error"]
+        assert client.host.status()["volume"] == 100
+
+    run(test, tmp_path)
+    assert "Traceback" not in caplog.text
+
+
+def test_refusals_are_400_conflicts_409_and_unknown_ways_404_or_405(tmp_path):
+    async def test(client):
+        for method, path, body, expected, word in (
+            ("POST", "/api/rooms/attic/pause", {}, 400, "no room 'attic'"),
+            ("POST", "/api/peers/lamp/mute", {"muted": True}, 400, "no speaker 'lamp'"),
+            ("POST", "/api/rooms/main/play", {"tracks": ["/gone.wav"]}, 409, "gone.wav"),
+            ("POST", "/api/rooms/main/play", {"tracks": ["/a\0b"]}, 409, "a b"),
+            ("GET", "/api/nothing", None, 404, "Not Found"),
+            ("GET", "/../../etc/passwd", None, 404, "Not Found"),
+            ("GET", "/api/rooms", None, 405, "Method Not Allowed"),
+        ):
+            status, answer = await client.ask(method, path, body)
+            assert (status, word in answer["error"]) == (expected, True), (path, status, answer)
+
+    run(test, tmp_path)
+
+
+def test_a_body_beyond_the_limit_is_refused(tmp_path):
+    async def test(client):
+        body = json.dumps({"tracks": ["x" * MAX_BODY_BYTES]}).encode()
+        status, answer = await client.ask("POST", "/api/rooms/main/play", body)
+        assert status == 413
+        assert answer["error"]
+        assert (await client.ask("GET", "/api/status"))[0] == 200
+
+    run(test, tmp_path)
+
+
+def test_our_own_mistake_is_said_to_be_ours_and_serving_goes_on(tmp_path, monkeypatch, caplog):
+    async def test(client):
+        def fail():
+            raise RuntimeError("secret detail")
+
+        monkeypatch.setattr(client.host.control, "status", fail)
+        status, answer = await client.ask("GET", "/api/status")
+        assert status == 500
+        assert "secret" not in answer["error"]
+        monkeypatch.undo()
+        assert (await client.ask("GET", "/api/status"))[0] == 200
+
+    run(test, tmp_path)
+    assert "secret detail" in caplog.text
+
+
+def test_the_answer_says_when_a_change_could_not_be_kept(tmp_path):
+    async def test(client):
+        client.host.report("lamp")
+        client.host.break_database()
+        for path in ("/api/rooms/main/volume", "/api/peers/lamp/volume"):
+            status, answer = await client.ask("POST", path, {"volume": "30"})
+            assert status == 200
+            assert answer["message"].endswith(
+                "volume 30 (but it would not survive a restart: cannot save: the disk is full)"
+            )
+        assert client.host.status()["volume"] == 30
+        client.host.mend_database()
+        assert await client.ask("POST", "/api/peers/lamp/volume", {"volume": "4"}) == (
+            200,
+            {"message": "lamp: volume 4 (but it would not survive a restart: cannot save: the disk is full)"},
+        )
+        assert await client.ask("POST", "/api/rooms/main/volume", {"volume": "4"}) == (
+            200,
+            {"message": "main: volume 4"},
+        )
+
+    run(test, tmp_path)
+
+
+# -- media -------------------------------------------------------------------------------------
+
+
+def test_media_is_served_whole_and_in_ranges_by_content_id_only(tmp_path):
+    path = Path(make_album(tmp_path / "album", 1)[0])
+    data = path.read_bytes()
+
+    async def test(client):
+        await client.host.control.play("main", [str(path)])
+        content_id = client.host.room().queue.entries[0].track.content_id.hex()
+        url = f"/media/{content_id}"
+        assert await client.ask("GET", url) == (200, data)
+        for asked, expected in (("bytes=10-19", data[10:20]), ("bytes=-5", data[-5:]), ("bytes=0-0", data[:1])):
+            assert await client.ask("GET", url, headers={**KEYED, "Range": asked}) == (206, expected)
+        async with client.tcp.get(url, headers={**KEYED, "Range": "bytes=10-19"}) as response:
+            assert response.headers["Content-Range"] == f"bytes 10-19/{len(data)}"
+        assert (await client.ask("GET", url, headers={**KEYED, "Range": f"bytes={len(data)}-"}))[0] == 416
+        for wrong in ("0" * 64, content_id.upper(), content_id[:-1], "../album/1.wav", "%2e%2e%2falbum"):
+            assert (await client.ask("GET", f"/media/{wrong}"))[0] == 404
+        path.unlink()  # noqa: ASYNC240 - nobody else is on this loop
+        assert await client.ask("GET", url) == (404, {"error": "no such track in any queue"})
+
+    run(test, tmp_path)
+
+
+# -- the sockets -------------------------------------------------------------------------------
+
+
+def test_the_socket_is_its_owners_alone_and_gone_afterwards(tmp_path):
+    async def test(client):
+        mode = client.path.stat().st_mode
+        assert stat.S_ISSOCK(mode)
+        assert stat.S_IMODE(mode) == 0o600
+
+    run(test, tmp_path)
+    assert not (tmp_path / "host.sock").exists()
+
+
+def test_a_socket_that_a_killed_host_left_is_replaced(tmp_path):
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "host.sock"))
+
+    async def test(client):
+        assert (await client.ask("GET", "/api/status", local=True))[0] == 200
+
+    run(test, tmp_path)
+
+
+def test_a_socket_at_which_somebody_answers_is_left_alone(tmp_path):
+    path = tmp_path / "host.sock"
+
+    async def test():
+        host = Host(tmp_path)
+        server = HttpServer(host.control, TOKEN)
+        try:
+            with pytest.raises(ConfigError, match=r"another host answers at .*host\.sock: stop it"):
+                await server.open(0, path)
+        finally:
+            await server.close()
+            host.end()
+
+    with socket.socket(socket.AF_UNIX) as live:
+        live.bind(str(path))
+        live.listen()
+        asyncio.run(test())
+        assert stat.S_ISSOCK(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("name", ["nowhere/host.sock", "x" * 120])
+def test_a_socket_that_cannot_be_made_is_one_line(tmp_path, name):
+    async def test():
+        host = Host(tmp_path)
+        server = HttpServer(host.control, TOKEN)
+        try:
+            with pytest.raises(ConfigError, match=r"cannot make the socket") as caught:
+                await server.open(0, tmp_path / name)
+            assert "\n" not in str(caught.value)
+        finally:
+            await server.close()
+            host.end()
+
+    asyncio.run(test())
+
+
+def test_a_port_in_use_is_one_line_that_says_what_to_do(tmp_path):
+    async def test():
+        host = Host(tmp_path)
+        server = HttpServer(host.control, TOKEN)
+        with socket.socket() as other:
+            other.bind(("0.0.0.0", 0))
+            other.listen()
+            port = other.getsockname()[1]
+            with pytest.raises(ConfigError) as caught:
+                await server.open(port, tmp_path / "host.sock")
+        await server.close()
+        host.end()
+        assert str(caught.value) == (
+            f"cannot listen on TCP port {port}: Address already in use: another host may be running on this "
+            "machine; choose another port with --port"
+        )
+        assert not (tmp_path / "host.sock").exists()
+
+    asyncio.run(test())

@@ -1,0 +1,379 @@
+"""The sound half of a peer with a card that the tests drive: opening, losing and opening it again, and its account."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from musicsyncd.clock.mapping import ClockMapping
+from musicsyncd.errors import ConfigError, DeviceError
+from musicsyncd.playback.player import Course
+from musicsyncd.playback.timeline import Segment, Timeline, Track
+from musicsyncd.system import speaker as module
+from musicsyncd.system.monotonic import now_ns
+from musicsyncd.system.output import BLOCK_FRAMES
+from musicsyncd.system.speaker import Speaker
+from musicsyncd.units import NS_PER_MS, NS_PER_S
+
+RATE = 48_000
+OFFSET_NS = 77 * NS_PER_S
+
+
+class Card:
+    """An output that asks for blocks when a test says so, 80 ms ahead; when that is late, it underruns."""
+
+    rate_hz, channels, description = RATE, 2, "test card"
+
+    def __init__(self) -> None:
+        self.underruns, self.alive, self.closed, self.refuses = 0, False, False, ""
+        self._frame, self._begin_ns = 0, 0
+
+    def start(self, render) -> None:
+        if self.refuses:
+            raise DeviceError(self.refuses)
+        self.render, self.alive, self._begin_ns = render, True, now_ns()
+
+    def healthy(self) -> bool:
+        return self.alive
+
+    def close(self) -> None:
+        self.closed, self.alive = True, False
+
+    def play(self, blocks: int = 1) -> np.ndarray:
+        """Ask for blocks and return them."""
+        heard = []
+        for _ in range(blocks):
+            out = np.full((BLOCK_FRAMES, 2), 9.0, np.float32)
+            due = (now_ns() - self._begin_ns) * RATE // NS_PER_S
+            late = self._frame < due - 4 * BLOCK_FRAMES
+            self._frame = due if late else self._frame
+            sounds_ns = self._begin_ns + 80 * NS_PER_MS + self._frame * NS_PER_S // RATE
+            self.render(out, self._frame, sounds_ns, sounds_ns - 80 * NS_PER_MS, late)
+            heard.append(out)
+            self._frame += BLOCK_FRAMES
+        return np.concatenate(heard)
+
+
+class Rig:
+    """A speaker, and the cards that it opened."""
+
+    def __init__(self, folder: Path, monkeypatch) -> None:
+        self.cards: list[Card] = []
+        self.asked: list[tuple] = []
+        self.refuses = ""
+        self.next_card = Card
+        monkeypatch.setattr(module, "open_output", self._open)
+        monkeypatch.setattr(module, "_REOPEN_AFTER_S", 0.001)
+        self.folder = folder
+        self.speaker = Speaker(
+            output="portaudio",
+            device="DAC",
+            rate_hz=None,
+            buffer_ms=80.0,
+            cache_folder=folder,
+            cache_bytes=1 << 24,
+            token="secret",
+        )
+
+    def _open(self, output, *, device, rate_hz, buffer_ms):
+        self.asked.append((output, device, rate_hz, buffer_ms))
+        if self.refuses:
+            raise DeviceError(self.refuses)
+        self.cards.append(self.next_card())
+        return self.cards[-1]
+
+    @property
+    def card(self) -> Card:
+        return self.cards[-1]
+
+    def put_track(self, seconds: float = 30.0) -> Track:
+        """Let the cache hold a track of one constant value, as if it had been fetched."""
+        path = self.folder / "made.wav"
+        soundfile.write(path, np.full((round(seconds * RATE), 2), 0.25), RATE, subtype="PCM_16")
+        data = path.read_bytes()
+        path.unlink()
+        track = Track(hashlib.sha256(data).digest(), len(data), RATE, round(seconds * RATE), 2)
+        stored = self.speaker._store.open(track)
+        stored.write(0, data)
+        self.speaker._store.release(stored)
+        return track
+
+
+@pytest.fixture
+def rig(tmp_path, monkeypatch):
+    return Rig(tmp_path / "cache", monkeypatch)
+
+
+def run(rig, test) -> None:
+    """Run a test, and close the speaker whatever becomes of it."""
+
+    async def whole():
+        try:
+            await test(rig.speaker)
+        finally:
+            await rig.speaker.close()
+
+    asyncio.run(asyncio.wait_for(whole(), 30.0))
+
+
+async def heard(rig, true=np.any) -> None:
+    """Play at the speed of a card until a block is as it should be."""
+    rig.speaker.look_ahead()
+    while not true(rig.card.play()):
+        await asyncio.sleep(BLOCK_FRAMES / RATE)
+        rig.speaker.look_ahead()
+
+
+async def until(true) -> None:
+    while not true():  # noqa: ASYNC110 - what is waited for happens in other threads
+        await asyncio.sleep(0.001)
+
+
+def playing(track: Track | None = None, began_s_ago: float = 1.0, **more) -> Course:
+    """Return a course whose track began a while ago."""
+    local_ns = now_ns()
+    track = track or Track(b"t" * 32, 100_000, RATE, 600 * RATE, 2)
+    start_ns = local_ns + OFFSET_NS - round(began_s_ago * NS_PER_S)
+    return Course(
+        Timeline((Segment(start_ns, 1, 0, track),)),
+        ClockMapping(local_ns, local_ns + OFFSET_NS, 0.0, 1000),
+        1,
+        **more,
+    )
+
+
+# -- the card ----------------------------------------------------------------------------------
+
+
+def test_before_it_is_opened_there_is_no_card(rig):
+    async def test(speaker):
+        assert speaker.stats().state == "no card"
+        assert not speaker.ready
+        speaker.look_ahead()
+        await speaker.fade_out()
+
+    run(rig, test)
+
+
+def test_the_output_is_opened_as_it_was_configured_and_asks_the_player(rig):
+    async def test(speaker):
+        await speaker.open()
+        assert rig.asked == [("portaudio", "DAC", None, 80.0)]
+        assert speaker.ready
+        assert not rig.card.play(2).any()
+        stats = speaker.stats()
+        assert (stats.state, stats.output, stats.fault) == ("waiting", "test card 48000 Hz", "")
+        await speaker.close()
+        assert rig.card.closed
+        assert not speaker.ready
+
+    run(rig, test)
+
+
+def test_a_card_that_cannot_be_opened_at_the_start_ends_it_with_its_line(rig):
+    async def test(speaker):
+        rig.refuses = "hw:DAC,0 is in use by another program"
+        with pytest.raises(DeviceError, match="is in use"):
+            await speaker.open()
+
+    run(rig, test)
+
+
+def test_an_output_that_is_none_is_refused(tmp_path):
+    async def test():
+        speaker = Speaker(
+            output="alsa",
+            device=None,
+            rate_hz=None,
+            buffer_ms=80.0,
+            cache_folder=tmp_path,
+            cache_bytes=1 << 24,
+            token=None,
+        )
+        with pytest.raises(ConfigError, match="no output 'alsa'"):
+            await speaker.open()
+        await speaker.close()
+
+    asyncio.run(test())
+
+
+def test_a_card_that_goes_is_opened_again_and_everything_is_as_it_was(rig, caplog):
+    async def test(speaker):
+        course = playing()
+        await speaker.open()
+        speaker.follow(course)
+        speaker.set_gain(0.25)
+        speaker.set_channels("left")
+        rig.card.underruns = 3
+        keeper = asyncio.create_task(speaker.keep_open())
+        first = rig.card
+        first.alive = False
+        await until(lambda: len(rig.cards) == 2 and speaker.ready)
+        assert first.closed
+        player = speaker._player
+        assert (player._course, player._target_gain, player._channels) == (course, 0.25, "left")
+        rig.card.underruns = 2
+        assert speaker.stats().underruns == 5
+        assert speaker.stats().fault == ""
+        keeper.cancel()
+
+    run(rig, test)
+    assert "test card stopped asking for sound: opening it again" in caplog.text
+
+
+def test_while_the_card_is_away_it_is_tried_again_and_said_why(rig):
+    async def test(speaker):
+        await speaker.open()
+        keeper = asyncio.create_task(speaker.keep_open())
+        rig.refuses = "no sound card 'DAC': there is default"
+        rig.card.underruns = 4
+        rig.card.alive = False
+        await until(lambda: len(rig.asked) >= 4)
+        stats = speaker.stats()
+        assert (stats.state, stats.fault, stats.underruns) == ("no card", "no sound card 'DAC': there is default", 4)
+        assert not speaker.ready
+        rig.refuses = ""
+        await until(lambda: speaker.ready)
+        assert speaker.stats().fault == ""
+        keeper.cancel()
+
+    run(rig, test)
+
+
+def test_a_card_that_opens_and_does_not_start_is_let_go_and_tried_again(rig):
+    async def test(speaker):
+        await speaker.open()
+        keeper = asyncio.create_task(speaker.keep_open())
+
+        def refusing():
+            card = Card()
+            card.refuses = "test card does not start"
+            return card
+
+        rig.next_card = refusing
+        rig.card.alive = False
+        await until(lambda: len(rig.cards) >= 3)
+        assert rig.cards[1].closed
+        rig.next_card = Card
+        await until(lambda: speaker.ready)
+        keeper.cancel()
+
+    run(rig, test)
+
+
+def test_a_card_that_runs_and_asks_for_nothing_is_taken_for_gone(rig, monkeypatch):
+    async def test(speaker):
+        await speaker.open()
+        rig.card.play()
+        assert speaker.ready
+        monkeypatch.setattr(module, "_STALLED_AFTER_S", 0.01)
+        await until(lambda: not speaker.ready)
+        assert rig.card.healthy()
+        rig.card.play()
+        assert speaker.ready
+
+    run(rig, test)
+
+
+# -- the sound ---------------------------------------------------------------------------------
+
+
+def test_a_course_sounds_from_the_cache_in_the_place_where_it_should_be(rig):
+    async def test(speaker):
+        track = rig.put_track()
+        await speaker.open()
+        speaker.follow(playing(track))
+        await heard(rig, lambda block: np.allclose(block[-100:], 0.25, atol=1e-3))
+        stats = speaker.stats()
+        assert stats.state == "together"
+        assert abs(stats.sync_error_ns) < NS_PER_MS
+        assert stats.fault == ""
+        assert stats.lead_duration_ns > 80 * NS_PER_MS
+        speaker.set_gain(0.0)
+        rig.card.play(4)
+        assert not rig.card.play().any()
+
+    run(rig, test)
+
+
+def test_fading_out_ends_when_it_is_heard_and_not_later_than_half_a_second(rig):
+    async def test(speaker):
+        track = rig.put_track()
+        await speaker.open()
+        await speaker.fade_out()  # Nothing sounds: nothing to wait for.
+        assert speaker._player._target_gain == 1.0
+        speaker.follow(playing(track))
+        await heard(rig)
+        fading = asyncio.create_task(speaker.fade_out())
+        await asyncio.sleep(0.001)
+        assert not fading.done()
+        rig.card.play(4)
+        assert not rig.card.play().any()
+        await fading
+
+    run(rig, test)
+
+
+def test_what_is_not_there_is_fetched_and_silence_until_then_is_counted(rig):
+    async def test(speaker):
+        wanted = []
+        speaker._fetcher.want = wanted.extend
+        await speaker.open()
+        course = playing()
+        speaker.follow(course)
+        speaker.look_ahead()
+        assert [stored.track for stored in wanted] == [course.timeline.segments[0].track]
+        rig.card.play(5)
+        assert not rig.card.play().any()
+        assert speaker.stats().starved_frames > 0
+
+    run(rig, test)
+
+
+def test_a_host_that_gives_nothing_is_the_fault_that_is_reported(rig):
+    async def test(speaker):
+        await speaker.open()
+        speaker.set_host("127.0.0.1", 9)  # Nobody listens at "discard".
+        speaker.follow(playing())
+        speaker.look_ahead()
+        rig.card.play(5)
+        await until(lambda: speaker.stats().fault)
+        assert "127.0.0.1" in speaker.stats().fault
+        assert len(speaker.stats().fault) <= 120
+
+    run(rig, test)
+
+
+def test_a_track_that_has_no_room_in_the_cache_is_a_fault_until_it_is_over(rig):
+    async def test(speaker):
+        await speaker.open()
+        speaker.follow(playing(Track(b"b" * 32, 1 << 40, RATE, 600 * RATE, 2)))
+        speaker.look_ahead()
+        assert speaker.stats().fault != ""
+        speaker.follow(playing(rig.put_track()))
+        speaker.look_ahead()
+        await until(lambda: speaker.stats().fault == "")
+
+    run(rig, test)
+
+
+def test_tracks_are_held_while_the_course_has_them_and_no_longer(rig):
+    async def test(speaker):
+        await speaker.open()
+        speaker.follow(playing())
+        speaker.look_ahead()
+        assert list(speaker._tracks) == [b"t" * 32]
+        other = Track(b"o" * 32, 100_000, RATE, 600 * RATE, 2)
+        speaker.follow(playing(other))
+        speaker.look_ahead()
+        assert list(speaker._tracks) == [b"o" * 32]
+        speaker.follow(Course(Timeline(), playing().mapping, 1))
+        speaker.look_ahead()
+        assert speaker._tracks == {}
+
+    run(rig, test)

@@ -1,0 +1,199 @@
+"""systemd's notifications on real datagram sockets, one process a folder, work that ends or fails."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from musicsyncd.errors import ConfigError
+from musicsyncd.system.supervision import claim, make_folder, notify, on_stop_signals, until_stopped
+
+
+@pytest.fixture
+def manager(tmp_path):
+    """Return a function that listens at an address as systemd does."""
+    opened = []
+
+    def listen(address: str) -> socket.socket:
+        one = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        one.bind("\0" + address[1:] if address.startswith("@") else address)
+        one.settimeout(5.0)
+        opened.append(one)
+        return one
+
+    yield listen
+    for one in opened:
+        one.close()
+
+
+def test_a_notification_is_one_datagram_to_the_managers_socket(tmp_path, manager, monkeypatch):
+    address = str(tmp_path / "notify")
+    listening = manager(address)
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    notify("READY=1\nSTATUS=serving µ")
+    notify("WATCHDOG=1")
+    assert listening.recv(1000) == "READY=1\nSTATUS=serving µ".encode()
+    assert listening.recv(1000) == b"WATCHDOG=1"
+
+
+def test_an_at_sign_means_an_abstract_socket(manager, monkeypatch):
+    address = f"@musicsyncd-test-{os.getpid()}"
+    listening = manager(address)
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    notify("STOPPING=1")
+    assert listening.recv(1000) == b"STOPPING=1"
+
+
+@pytest.mark.parametrize("address", ["", "/nowhere/at/all", "@nobody-listens-here", "/" + "x" * 200])
+def test_without_a_manager_that_listens_nothing_happens(monkeypatch, address):
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    notify("READY=1")
+    monkeypatch.delenv("NOTIFY_SOCKET")
+    notify("READY=1")
+
+
+def test_a_manager_that_does_not_read_does_not_hold_us_up(tmp_path, manager, monkeypatch):
+    """A full socket must not stop the loop: the music would stop, too."""
+    address = str(tmp_path / "notify")
+    manager(address)
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    code = """
+import os, socket
+from musicsyncd.system.supervision import notify
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filler:
+    filler.setblocking(False)
+    filler.connect(os.environ["NOTIFY_SOCKET"])
+    try:
+        while True:
+            filler.send(b"x")
+    except BlockingIOError:
+        notify("WATCHDOG=1")
+"""
+    subprocess.run([sys.executable, "-c", code], timeout=20, check=True)
+
+
+def test_a_folder_is_claimed_by_one_at_a_time(tmp_path):
+    first = claim(tmp_path / "host", "a host")
+    with pytest.raises(ConfigError, match=r"^a host runs on this machine already: stop it, or choose another --name$"):
+        claim(tmp_path / "host", "a host")
+    claim(tmp_path / "other", "a host").close()
+    first.close()
+    claim(tmp_path / "host", "a host").close()
+
+
+def test_a_claim_ends_with_its_process(tmp_path):
+    code = f"""
+import pathlib, sys
+from musicsyncd.system.supervision import claim
+lock = claim(pathlib.Path({str(tmp_path)!r}), "it")
+print("claimed", flush=True)
+sys.stdin.read()
+"""
+    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdout.readline() == b"claimed\n"
+    with pytest.raises(ConfigError, match="runs on this machine already"):
+        claim(tmp_path, "it")
+    other.kill()
+    other.communicate()
+    claim(tmp_path, "it").close()
+
+
+def test_folders_are_their_owners_alone(tmp_path):
+    assert make_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
+    make_folder(tmp_path / "a" / "b")
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ConfigError, match="cannot make the folder"):
+            claim(path, "it")
+    (tmp_path / "here" / "lock").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"cannot write in .*here"):
+        claim(tmp_path / "here", "it")
+
+
+async def _for_ever(ended: list[str], name: str) -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.sleep(0)
+        ended.append(name)
+
+
+def test_work_is_ended_and_waited_for_when_it_is_time_to_stop():
+    async def run():
+        stop, ended = asyncio.Event(), []
+        asyncio.get_running_loop().call_soon(stop.set)
+        await until_stopped(stop, _for_ever(ended, "a"), _for_ever(ended, "b"))
+        assert ended == ["a", "b"]
+
+    asyncio.run(asyncio.wait_for(run(), 10.0))
+
+
+def test_what_goes_wrong_in_the_work_comes_out_and_ends_the_rest():
+    async def fail():
+        await asyncio.sleep(0)
+        raise ConfigError("it cannot be")
+
+    async def run():
+        ended = []
+        with pytest.raises(ConfigError, match="it cannot be"):
+            await until_stopped(asyncio.Event(), _for_ever(ended, "a"), fail())
+        assert ended == ["a"]
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(run())
+
+
+def test_being_cancelled_ends_the_work_as_well():
+    async def run():
+        ended = []
+        task = asyncio.create_task(until_stopped(asyncio.Event(), _for_ever(ended, "a")))
+        await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ended == ["a"]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_asks_for_an_orderly_stop(number):
+    async def run():
+        stop = on_stop_signals()
+        assert not stop.is_set()
+        os.kill(os.getpid(), number)
+        await asyncio.wait_for(stop.wait(), 10.0)
+
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    asyncio.run(run())
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_second_interrupt_ends_the_process_at_once():
+    code = """
+import asyncio, time
+from musicsyncd.system.supervision import on_stop_signals
+async def run():
+    stop = on_stop_signals()
+    print("ready", flush=True)
+    await stop.wait()
+    print("stopping", flush=True)
+    await asyncio.Event().wait()
+asyncio.run(run())
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    for line in (b"ready\n", b"stopping\n"):
+        assert process.stdout.readline() == line
+        process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
+    process.stdout.close()

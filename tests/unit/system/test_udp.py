@@ -1,0 +1,324 @@
+"""The driver of a node over real sockets on this machine's loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from dataclasses import dataclass, field
+
+import pytest
+
+from musicsyncd.config import NetworkConfig
+from musicsyncd.errors import ConfigError
+from musicsyncd.protocol.node import Outgoing
+from musicsyncd.system import udp as module
+from musicsyncd.system.interfaces import Interface
+from musicsyncd.system.monotonic import now_ns
+from musicsyncd.system.udp import Network
+from musicsyncd.units import NS_PER_MS, NS_PER_S
+
+GROUP = "239.255.77.99"
+LO = Interface("lo", "127.0.0.1", True, False)
+
+
+@dataclass
+class Node:
+    """Notes what it is given, and sends what the test puts into ``outgoing``."""
+
+    outgoing: list[Outgoing] = field(default_factory=list)
+    received: list[tuple[bytes, tuple[str, int], int, bool]] = field(default_factory=list)
+    timer_ns: int | None = None
+    fired: int = 0
+
+    def receive_datagram(self, data, address, now_ns, *, multicast=False):
+        self.received.append((data, address, now_ns, multicast))
+
+    def datagrams_to_send(self, now_ns):
+        sent, self.outgoing = self.outgoing, []
+        return sent
+
+    def next_timer_ns(self):
+        return self.timer_ns
+
+    def handle_timer(self, now_ns):
+        self.fired += 1
+        self.timer_ns = None
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("0.0.0.0", 0))
+        return probe.getsockname()[1]
+
+
+def config(port: int, interfaces: tuple[str, ...] = ("lo",), **more) -> NetworkConfig:
+    return NetworkConfig(port=port, group=GROUP, interfaces=interfaces, **more)
+
+
+class Rig:
+    """A network under test: its node, its ports, and how often it looked for events."""
+
+    def __init__(self, node: Node | None = None, **more) -> None:
+        self.port, self.looks = free_port(), 0
+        self.node = node or Node()
+        self.network = Network(self.node, config(self.port, **more), port=0, on_activity=self._look)
+
+    def _look(self) -> None:
+        self.looks += 1
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", self.network._own.getsockname()[1]
+
+    async def __aenter__(self):
+        await self.network.open()
+        return self
+
+    async def __aexit__(self, *_):
+        await self.network.close()
+
+
+async def until(true) -> None:
+    async with asyncio.timeout(20):
+        while not true():  # noqa: ASYNC110 - what is waited for happens in the kernel
+            await asyncio.sleep(0.001)
+
+
+def run(test) -> None:
+    asyncio.run(test())
+
+
+def test_what_is_sent_to_a_node_alone_arrives_with_its_sender():
+    async def test():
+        async with Rig() as rig:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+                other.bind(("127.0.0.1", 0))
+                looks = rig.looks
+                other.sendto(b"hello", rig.address)
+                await until(lambda: rig.node.received)
+                data, address, _, multicast = rig.node.received[0]
+                assert (data, address, multicast) == (b"hello", other.getsockname(), False)
+                assert rig.looks > looks
+
+    run(test)
+
+
+def test_a_packets_time_is_the_kernels_however_late_the_loop_comes_to_it():
+    async def test():
+        async with Rig() as rig:
+            assert rig.network.stamps == "kernel"
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+                for _ in range(20):  # A stamp that is too old is not trusted, and this machine may be held up.
+                    before_ns = now_ns()
+                    other.sendto(b"hello", rig.address)
+                    after_ns = now_ns()
+                    while now_ns() < after_ns + 10 * NS_PER_MS:
+                        pass
+                    rig.network._readable(rig.network._own, False)
+                    at_ns = rig.node.received[-1][2]
+                    if before_ns - NS_PER_MS < at_ns < after_ns + NS_PER_MS:
+                        return
+                raise AssertionError("never was the time the packet's")
+
+    run(test)
+
+
+def test_what_is_sent_to_the_group_reaches_every_node_of_this_machine_as_multicast():
+    async def test():
+        async with Rig() as one, Rig() as two:
+            # The same group and port for both.
+            await two.network.close()
+            two.network = Network(two.node, one.network._config, port=0, on_activity=two._look)
+            await two.network.open()
+            assert [found.name for found in one.network.joined] == ["lo"]
+            one.node.outgoing = [Outgoing(b"beacon", None), Outgoing(b"for you", two.address)]
+            one.network.turn()
+            await until(lambda: len(two.node.received) == 2 and one.node.received)
+            assert {(data, multicast) for data, _, _, multicast in two.node.received} == {
+                (b"beacon", True),
+                (b"for you", False),
+            }
+            assert {address[1] for _, address, _, _ in two.node.received} == {one.address[1]}
+            assert one.node.received[0][::3] == (b"beacon", True)
+
+    run(test)
+
+
+def test_what_is_sent_to_another_group_on_the_same_port_is_not_heard():
+    async def test():
+        async with Rig() as rig:
+            with (
+                socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
+                socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener,
+            ):
+                # Somebody else on this machine has joined that other group, so the kernel takes its packets.
+                request = struct.pack("4s4s", socket.inet_aton("239.255.77.98"), socket.inet_aton("127.0.0.1"))
+                listener.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
+                other.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+                other.sendto(b"foreign", ("239.255.77.98", rig.port))
+                other.sendto(b"ours", (GROUP, rig.port))
+                await until(lambda: rig.node.received)
+            assert [data for data, *_ in rig.node.received] == [b"ours"]
+
+    run(test)
+
+
+def test_a_timer_fires_when_it_is_due_and_once():
+    async def test():
+        async with Rig() as rig:
+            due_ns = rig.node.timer_ns = now_ns() + 5 * NS_PER_MS
+            rig.network.turn()
+            await until(lambda: rig.node.fired)
+            assert now_ns() >= due_ns - NS_PER_MS
+            await asyncio.sleep(0.01)
+            assert rig.node.fired == 1
+
+    run(test)
+
+
+def test_an_earlier_timer_takes_the_place_of_a_later_one():
+    async def test():
+        async with Rig() as rig:
+            rig.node.timer_ns = now_ns() + 3600 * NS_PER_S
+            rig.network.turn()
+            later = rig.network._timer
+            rig.node.timer_ns = now_ns() - NS_PER_S
+            rig.network.turn()
+            assert later.cancelled()
+            await until(lambda: rig.node.fired)
+
+    run(test)
+
+
+def test_a_turn_within_a_turn_is_part_of_it():
+    """Events lead to commands, and those to turns: without a guard it would never end."""
+
+    async def test():
+        async with Rig() as rig:
+            looks = rig.looks
+            rig.network._on_activity = lambda: (rig._look(), rig.network.turn())
+            rig.network.turn()
+            assert rig.looks == looks + 1
+
+    run(test)
+
+
+def test_a_flood_does_not_keep_the_loop_from_its_other_work():
+    async def test():
+        async with Rig() as rig:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+                for _ in range(3 * module._MAX_RECEIVED_A_TURN):
+                    other.sendto(b"x", rig.address)
+            rig.network._readable(rig.network._own, False)
+            assert len(rig.node.received) == module._MAX_RECEIVED_A_TURN
+            await until(lambda: len(rig.node.received) == 3 * module._MAX_RECEIVED_A_TURN)
+
+    run(test)
+
+
+def test_a_sending_that_fails_is_said_and_costs_nothing_else(caplog):
+    async def test():
+        async with Rig() as rig:
+            rig.node.outgoing = [
+                Outgoing(b"x" * 70_000, ("127.0.0.1", 9)),
+                Outgoing(b"nowhere", ("255.255.255.255", 9)),
+                Outgoing(b"well", rig.address),
+            ]
+            rig.network.turn()
+            await until(lambda: rig.node.received)
+            assert rig.node.received[0][0] == b"well"
+
+    run(test)
+    assert "sending to 127.0.0.1: " in caplog.text
+
+
+def test_goodbye_is_sent_before_the_sockets_close():
+    async def test():
+        async with Rig() as listening:
+            leaving = Rig()
+            await leaving.network.open()
+            leaving.node.outgoing = [Outgoing(b"bye", listening.address)]
+            await leaving.network.close()
+            await until(lambda: listening.node.received)
+            assert listening.node.received[0][0] == b"bye"
+
+    run(test)
+
+
+def test_an_interface_that_comes_goes_or_changes_is_followed(monkeypatch, caplog):
+    there: list[Interface] = []
+    monkeypatch.setattr(module, "choose", lambda _wanted: list(there))
+
+    async def test():
+        async with Rig() as rig:
+            network, calls = rig.network, []
+            assert network.joined == []
+            real = network._membership
+            monkeypatch.setattr(network, "_membership", lambda option, one: calls.append(option) or real(option, one))
+            there.append(LO)
+            network.refresh_interfaces()
+            assert network.joined == [LO]
+            network.refresh_interfaces()
+            assert calls == [socket.IP_ADD_MEMBERSHIP]
+            network.refresh_interfaces(rejoin=True)
+            assert calls[1:] == [socket.IP_DROP_MEMBERSHIP, socket.IP_ADD_MEMBERSHIP]
+            assert network.joined == [LO]
+            there[:] = [Interface("lo", "127.0.0.2", True, False)]  # Another address: another membership.
+            network.refresh_interfaces()
+            assert [one.address for one in network.joined] in (["127.0.0.2"], [])
+            there.clear()
+            network.refresh_interfaces()
+            assert network.joined == []
+
+    run(test)
+    assert "no network interface carries the group" in caplog.text
+
+
+def test_an_interface_on_which_the_group_cannot_be_joined_is_tried_again(monkeypatch, caplog):
+    monkeypatch.setattr(module, "choose", lambda _wanted: [Interface("gone0", "192.0.2.77", False, True)])
+
+    async def test():
+        async with Rig() as rig:
+            assert rig.network.joined == []
+            monkeypatch.setattr(module, "choose", lambda _wanted: [LO])
+            rig.network.refresh_interfaces()
+            assert rig.network.joined == [LO]
+
+    run(test)
+    assert "cannot join the group on gone0: " in caplog.text
+
+
+def test_multicast_stays_on_the_network_it_is_on():
+    async def test():
+        async with Rig() as rig:
+            own = rig.network._own
+            assert own.getsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL) == 1
+            assert own.getsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP) == 1
+        async with Rig(ttl=3) as rig:
+            assert rig.network._own.getsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL) == 3
+
+    run(test)
+
+
+@pytest.mark.parametrize("taken", ["0.0.0.0", GROUP])
+def test_a_port_that_another_program_has_is_one_line_and_nothing_stays_open(taken):
+    async def test():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            other.bind((taken, 0))
+            port = other.getsockname()[1]
+            own_port = port if taken == "0.0.0.0" else 0
+            network = Network(Node(), config(port), port=own_port, on_activity=lambda: None)
+            with pytest.raises(ConfigError, match=rf"^cannot use UDP {taken}:{port}: Address already in use; choose"):
+                await network.open()
+            await network.close()  # As the daemons do, whatever happened.
+
+    run(test)
+
+
+def test_stamps_that_the_kernel_does_not_give_are_taken_here():
+    network = Network(Node(), config(free_port()), port=0, on_activity=lambda: None)
+    before_ns = now_ns()
+    strange = [(socket.SOL_SOCKET, module._SO_TIMESTAMPNS, b"short"), (socket.IPPROTO_IP, 1, bytes(16))]
+    for control in ([], strange, [(socket.SOL_SOCKET, module._SO_TIMESTAMPNS, struct.pack("@ll", 0, 0))]):
+        assert before_ns <= network._arrival_ns(control) <= now_ns()
