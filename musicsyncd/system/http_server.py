@@ -109,7 +109,8 @@ def _clear_socket(path: Path) -> None:
         try:
             probe.connect(str(path))
         except OSError:
-            path.unlink(missing_ok=True)
+            if path.is_socket():
+                path.unlink(missing_ok=True)
             return
     raise ConfigError(f"another host answers at {path}: stop it, or give this one another --state-dir")
 
@@ -209,7 +210,7 @@ class HttpServer:
             return await handler(request)
         except web.HTTPException as error:
             return web.json_response({"error": error.reason}, status=error.status)
-        except ControlError as error:
+        except (ConfigError, ControlError) as error:
             return web.json_response({"error": str(error)}, status=400)
         except MusicSyncError as error:
             return web.json_response({"error": str(error)}, status=409)

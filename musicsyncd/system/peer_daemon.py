@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import random
-from dataclasses import replace
 from pathlib import Path
 
 from musicsyncd import __version__
@@ -151,19 +150,13 @@ class PeerDaemon:
             if isinstance(event, StateChanged):
                 self._take_state(event)
             elif isinstance(event, SettingsChanged):
-                self._take_settings(event.settings)
+                self._settings = event.settings
+                self._apply_volume()
             elif isinstance(event, HostFound):
                 log.info("following the host at %s", event.address[0])
             elif isinstance(event, HostLost):
                 log.warning("%s: playing on with what is here", event.reason)
         self._steer()
-
-    def _take_settings(self, settings: Settings) -> None:
-        self._settings = settings
-        if self._state is not None and settings.room != self._state.room:
-            # What the room it left goes on to play is not for it; the new one's state comes in a moment.
-            self._state = replace(self._state, timeline=Timeline())
-        self._apply_volume()
 
     def _take_state(self, state: StateChanged) -> None:
         self._state = state
@@ -188,7 +181,9 @@ class PeerDaemon:
         state = self._state
         if state is None:
             return
-        course = Course(state.timeline, self._node.mapping, state.epoch, delay_ns)
+        # What a room that it has left goes on to play is not for it; the new one's state comes in a moment.
+        timeline = state.timeline if state.room == self._node.room else Timeline()
+        course = Course(timeline, self._node.mapping, state.epoch, delay_ns)
         if course != self._course:
             self._course = course
             self.speaker.follow(course)

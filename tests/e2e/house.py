@@ -271,6 +271,11 @@ def free_port() -> int:
                 return int(tcp.getsockname()[1])
 
 
+def part(source: np.ndarray, seconds: float) -> np.ndarray:
+    """Return a source's beginning: a place is looked for in it so much faster than in all of it."""
+    return source[: round(seconds * RATE_HZ)]
+
+
 def sounding(track: np.ndarray) -> np.ndarray:
     """Return the rows of :meth:`House.heard` in which the source was heard."""
     return track[~np.isnan(track[:, 1])]

@@ -164,6 +164,23 @@ def test_room_and_speaker_each_have_a_volume_and_both_count(rig):
     assert rig.speaker.gain == 0.0
 
 
+def test_a_speaker_that_is_moved_leaves_its_rooms_music_at_once_and_finds_it_again_when_it_comes_back(rig):
+    rig.converse()
+    rig.set(room="attic")  # Of which it has heard nothing yet.
+    assert rig.course.timeline == Timeline()
+    rig.set(room="main")
+    assert rig.course.timeline == rig.state.timeline
+
+
+def test_a_speaker_that_is_moved_plays_what_the_other_room_plays(rig):
+    rig.converse()
+    attic = Timeline((Segment(OFFSET_NS + 20 * NS_PER_S, 4, 0, TRACK),))
+    rig.host.set_room(RoomState("attic", 1, attic, 100))
+    rig.set(room="attic")
+    assert rig.course.timeline == attic
+    assert rig.speaker.gain == 1.0
+
+
 def test_channels_are_the_hosts_unless_this_speaker_has_its_own(rig, tmp_path):
     rig.converse()
     assert rig.speaker.channels == "stereo"
