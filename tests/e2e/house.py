@@ -126,9 +126,9 @@ class House:
         self.started.append(Started(name, process, log))
         return self.started[-1]
 
-    def host(self, *words: str) -> Started:
+    def host(self, *words: str, **environment: str) -> Started:
         """Start the host and wait until it answers."""
-        host = self.start("host", "host", "--name", "host", "--state-dir", str(self.state), *words)
+        host = self.start("host", "host", "--name", "host", "--state-dir", str(self.state), *words, **environment)
         self.until("the host answers", lambda: host.process.poll() is not None or self._answers())
         assert host.process.poll() is None, host.log.read_text()
         return host
@@ -139,8 +139,8 @@ class House:
         except MusicSyncError:
             return False
 
-    def peer(self, name: str, *words: str, ppm: float = 0.0) -> Started:
-        """Start a speaker on a card whose crystal is wrong by ``ppm``."""
+    def card_for(self, name: str, ppm: float) -> dict[str, str]:
+        """Return the environment in which there is one card, whose crystal is wrong by ``ppm``."""
         configuration = self.folder / f"{name}.conf"
         configuration.write_text(
             f'pcm_type.vdac {{ lib "{self.card}" }}\n'
@@ -148,9 +148,13 @@ class House:
             f'hint {{ show on description "virtual DAC" }} }}\n'
             f'pcm.!default {{ type plug slave.pcm dac hint {{ show on description "default" }} }}\n'
         )
+        return {"ALSA_CONFIG_PATH": str(configuration)}
+
+    def peer(self, name: str, *words: str, ppm: float = 0.0) -> Started:
+        """Start a speaker on a card whose crystal is wrong by ``ppm``."""
         folder = ("--state-dir", str(self.folder / name))
         key = () if "--key-file" in words else ("--key-file", str(self.key))
-        return self.start(name, "peer", "--name", name, *folder, *key, *words, ALSA_CONFIG_PATH=str(configuration))
+        return self.start(name, "peer", "--name", name, *folder, *key, *words, **self.card_for(name, ppm))
 
     def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, without any option that finds the host."""

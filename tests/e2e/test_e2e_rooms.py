@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from house import RATE_HZ, apart_us, line_s, sounding
+from house import RATE_HZ, apart_us, line_s, part, sounding
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_a_delay_feeds_a_speaker_earlier(house, songs, both):
 
 
 def test_two_rooms_play_two_tracks_and_a_speaker_moves_between_them(house, songs, both):
-    first, second = songs["first"][1], songs["second"][1]
+    first, second = songs["first"][1], part(songs["second"][1], 20.0)
     house.call("rooms", "make", "kitchen")
     house.call("play", str(songs["second"][0]), "--room", "kitchen")
     line = time.time()  # About when the second song began, in a room where nobody hears it yet.
