@@ -168,7 +168,7 @@ def run(config: HostConfig) -> None:
     raise_priority()
     check(config.network.interfaces)
     config.paths.make()
-    lock = claim(config.paths.state_dir / "host", "a host")
+    lock = claim(config.paths.state_dir / "host", "a host with this state", "--state-dir")
     database: Database | None = None
     try:
         database = Database(config.paths.state_dir / "host" / "state.sqlite")

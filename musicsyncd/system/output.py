@@ -141,9 +141,11 @@ class FileOutput(NullOutput):
         self._written = 0
         self._broken = False
         try:
+            path.open("ab").close()  # The system says better than libsndfile what is wrong with a path.
             self._file = soundfile.SoundFile(path, "w", rate_hz, self.channels, "PCM_24", format="WAV")
         except (soundfile.SoundFileError, OSError) as error:
-            raise DeviceError(f"cannot write {path}: {error}; choose another file for --output") from None
+            why = getattr(error, "strerror", None) or error
+            raise DeviceError(f"cannot write {path}: {why}; choose another file for --output") from None
 
     def close(self) -> None:
         """Stop and close the file."""

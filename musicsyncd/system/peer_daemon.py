@@ -207,7 +207,7 @@ def run(config: PeerConfig) -> None:
     config.paths.make()
     room_key = OPEN_ROOM_KEY if config.open else load_key(config.paths.key_file)
     folder = config.paths.state_dir / "peers" / _safe(config.name)
-    lock = claim(folder, f"a peer called {config.name!r}")
+    lock = claim(folder, f"a peer called {config.name!r}", "--name")
     try:
         if config.open:
             log.warning("open room: whoever is on this network may command this speaker")

@@ -116,8 +116,13 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
-def claim(folder: Path, what: str) -> IO[str]:
+def claim(folder: Path, what: str, instead: str) -> IO[str]:
     """Claim a folder for this process until the returned file is closed, so that two never share their state.
+
+    Args:
+        folder: made if it is not there.
+        what: that would be here twice, for the message.
+        instead: the option that gives the second one a folder of its own.
 
     Raises:
         ConfigError: when another process has it.
@@ -130,5 +135,5 @@ def claim(folder: Path, what: str) -> IO[str]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         lock.close()
-        raise ConfigError(f"{what} runs on this machine already: stop it, or choose another --name") from None
+        raise ConfigError(f"{what} runs on this machine already: stop it, or choose another {instead}") from None
     return lock

@@ -310,7 +310,7 @@ def test_two_peers_of_one_name_do_not_run_at_once(rig, monkeypatch):
     monkeypatch.setattr(module, "raise_priority", lambda: None)
     rig.config.paths.make()
     make_key(rig.config.paths.key_file)
-    held = claim(rig.config.paths.state_dir / "peers" / "kitchen", "it")
+    held = claim(rig.config.paths.state_dir / "peers" / "kitchen", "it", "--name")
     with pytest.raises(ConfigError, match="a peer called 'kitchen' runs on this machine already"):
         run(rig.config)
     held.close()

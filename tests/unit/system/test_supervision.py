@@ -79,29 +79,29 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filler:
 
 
 def test_a_folder_is_claimed_by_one_at_a_time(tmp_path):
-    first = claim(tmp_path / "host", "a host")
+    first = claim(tmp_path / "host", "a host", "--name")
     with pytest.raises(ConfigError, match=r"^a host runs on this machine already: stop it, or choose another --name$"):
-        claim(tmp_path / "host", "a host")
-    claim(tmp_path / "other", "a host").close()
+        claim(tmp_path / "host", "a host", "--name")
+    claim(tmp_path / "other", "a host", "--name").close()
     first.close()
-    claim(tmp_path / "host", "a host").close()
+    claim(tmp_path / "host", "a host", "--name").close()
 
 
 def test_a_claim_ends_with_its_process(tmp_path):
     code = f"""
 import pathlib, sys
 from musicsyncd.system.supervision import claim
-lock = claim(pathlib.Path({str(tmp_path)!r}), "it")
+lock = claim(pathlib.Path({str(tmp_path)!r}), "it", "--name")
 print("claimed", flush=True)
 sys.stdin.read()
 """
     other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout.readline() == b"claimed\n"
     with pytest.raises(ConfigError, match="runs on this machine already"):
-        claim(tmp_path, "it")
+        claim(tmp_path, "it", "--name")
     other.kill()
     other.communicate()
-    claim(tmp_path, "it").close()
+    claim(tmp_path, "it", "--name").close()
 
 
 def test_folders_are_their_owners_alone(tmp_path):
@@ -114,10 +114,10 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(ConfigError, match="cannot make the folder"):
-            claim(path, "it")
+            claim(path, "it", "--name")
     (tmp_path / "here" / "lock").mkdir(parents=True)
     with pytest.raises(ConfigError, match=r"cannot write in .*here"):
-        claim(tmp_path / "here", "it")
+        claim(tmp_path / "here", "it", "--name")
 
 
 async def _for_ever(ended: list[str], name: str) -> None:
