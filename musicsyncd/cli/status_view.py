@@ -264,6 +264,9 @@ def _remarks(status: Json, peers: Sequence[Json]) -> list[Line]:
     user = [_text(peer, "name") for peer in there if _dict(peer, "clock").get("stamps") == "user"]
     if user:
         remarks.append(f"no time stamps from the kernel, a less certain clock: {', '.join(user)}")
+    half = [_text(peer, "name") for peer in there if _dict(peer, "clock").get("stamps") == "receive"]
+    if half:
+        remarks.append(f"no send times from the kernel, a slightly less certain clock: {', '.join(half)}")
     if not peers:
         remarks.append("no speaker has come yet: start `musicsyncd peer` on one")
     return [Line(()), *(Line.of(Cell(remark, "dim")) for remark in remarks)] if remarks else []

@@ -8,7 +8,8 @@ sockets and clocks: times are given to it, all on the host's monotonic clock.
 :meth:`~HostNode.next_timer_ns`, :meth:`~HostNode.handle_timer`, :meth:`~HostNode.next_event`.
 After any call that does something (``set_room`` and its like, too), ask for the datagrams,
 the events and the next timer again. Time stamps that a datagram carries are the ``now_ns`` given to
-``datagrams_to_send``, so it is called right before sending.
+``datagrams_to_send``, so it is called right before sending. A datagram with a ticket is one whose
+true time of sending :meth:`~HostNode.datagram_sent` takes afterwards, if it can be known.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Literal
 
 from musicsyncd.errors import ControlError
 from musicsyncd.protocol import wire
+from musicsyncd.protocol.answering import Answers
 from musicsyncd.protocol.auth import Opened
 from musicsyncd.protocol.node import MAX_EVENTS, Address, Outgoing, host_door
 from musicsyncd.protocol.rooms import RoomSchedule, RoomState
@@ -37,7 +39,6 @@ SWEEP_INTERVAL_NS = 250 * NS_PER_MS
 
 MAX_ROOMS = 64
 MAX_PEERS = 1024
-MAX_PENDING_REPLIES = 1024
 MAX_HOST_NAME_BYTES = 64
 """With a room's longest name in the longest encoding, eight segments still fit a datagram (tested)."""
 
@@ -123,9 +124,13 @@ class HostNode:
         epoch: greater than at any earlier start.
         name: for people; cut to 64 bytes.
         http_port: where media and control are served.
+
+    Attributes:
+        stamps: what the kernel stamps here, as :class:`~.wire.ClockStats` has it.
     """
 
     def __init__(self, room_key: bytes, host_id: bytes, epoch: int, name: str, http_port: int) -> None:
+        self.stamps = "user"
         self._door = host_door(room_key, host_id, epoch)
         self._name = name.encode()[:MAX_HOST_NAME_BYTES].decode(errors="ignore") or "host"
         self._http_port = http_port
@@ -133,7 +138,7 @@ class HostNode:
         self._peers: dict[bytes, _Peer] = {}
         self._settings: dict[bytes, wire.Settings] = {}
         self._unsettled: set[bytes] = set()
-        self._asked: deque[tuple[wire.Probe | wire.Hello, Address, int]] = deque()
+        self._answers = Answers(self._door, http_port, self._name)
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._sweep_ns = 0
         self._closed = False
@@ -225,7 +230,7 @@ class HostNode:
         self._sweep_ns = 0
         self._rooms.clear()
         self._unsettled.clear()
-        self._asked.clear()
+        self._answers.clear()
         leaving = wire.Bye("the host is stopping")
         unicast = [peer.address for peer in self._peers.values() if peer.present and peer.report.wants_unicast]
         self._last_words = [self._door.seal(leaving, address) for address in [None, *unicast]]
@@ -255,9 +260,7 @@ class HostNode:
                 # A report that this overtook on the way must not bring it back.
                 peer.left_epoch = opened.epoch
                 self._lose(peer, message.reason or "it was stopped")
-        elif len(self._asked) < MAX_PENDING_REPLIES:
-            self._asked.append((message, address, now_ns))
-        else:
+        elif not self._answers.ask(message, opened, address, now_ns):
             self.dropped["too many probes"] += 1
 
     def datagrams_to_send(self, now_ns: int) -> list[Outgoing]:
@@ -265,8 +268,7 @@ class HostNode:
         if self._closed:
             words, self._last_words = self._last_words, []
             return words
-        outgoing = [self._reply(*asked, now_ns) for asked in self._asked]
-        self._asked.clear()
+        outgoing = self._answers.to_send(now_ns)
         for room in self._rooms.values():
             if now_ns >= room.due_ns:
                 outgoing += self._beacons(room, now_ns)
@@ -275,6 +277,10 @@ class HostNode:
             if now_ns >= peer.settings_due_ns:
                 outgoing.append(self._settings_for(peer, now_ns))
         return outgoing
+
+    def datagram_sent(self, ticket: int, sent_ns: int) -> None:
+        """Note when the datagram with this ticket really left; never called when that cannot be known."""
+        self._answers.sent(ticket, sent_ns)
 
     def next_timer_ns(self) -> int | None:
         """Return when :meth:`handle_timer` and :meth:`datagrams_to_send` are due; it may have passed."""
@@ -363,13 +369,6 @@ class HostNode:
         peer.present = False
         self._unsettled.discard(peer.peer_id)
         self._events.append(PeerLost(peer.peer_id, peer.report.name, reason))
-
-    def _reply(self, asked: wire.Probe | wire.Hello, address: Address, received_ns: int, now_ns: int) -> Outgoing:
-        if isinstance(asked, wire.Hello):
-            return self._door.seal(wire.Here(asked.nonce, self._http_port, self._name), address)
-        # A kernel's receive stamp is mapped between two clocks and may come out a little late.
-        sent_ns = max(now_ns, received_ns)
-        return self._door.seal(wire.ProbeReply(asked.number, asked.sent_local_ns, received_ns, sent_ns), address)
 
     def _beacons(self, room: RoomSchedule, now_ns: int) -> list[Outgoing]:
         """Return a room's beacon for the group, and for each of its peers that multicast does not reach."""

@@ -29,10 +29,12 @@ class Outgoing:
     Attributes:
         data: the bytes.
         address: to whom; None is the multicast group.
+        ticket: the node wants to be told when this really left, by ``datagram_sent``; None for no.
     """
 
     data: bytes
     address: Address | None
+    ticket: int | None = None
 
 
 Message = TypeVar("Message")
@@ -62,13 +64,15 @@ class Door(Generic[Message]):
             self.dropped["own kind" if own else error.reason] += 1
             return None
 
-    def seal(self, message: wire.FromHost | wire.FromPeer, address: Address | None) -> Outgoing:
-        """Return a message sealed for an address.
+    def seal(
+        self, message: wire.FromHost | wire.FromPeer, address: Address | None, ticket: int | None = None
+    ) -> Outgoing:
+        """Return a message sealed for an address, with a ticket if the node wants to know when it left.
 
         Each copy of a message is sealed by itself: were a copy that comes by unicast the same bytes as the
         one by multicast, the later one would be a replay, and nobody could tell that multicast works.
         """
-        return Outgoing(self._sealer.seal(wire.encode(message)), address)
+        return Outgoing(self._sealer.seal(wire.encode(message)), address, ticket)
 
 
 def host_door(room_key: bytes, host_id: bytes, epoch: int) -> Door[wire.FromPeer]:

@@ -7,6 +7,10 @@ times that are given to it are on the peer's own monotonic clock.
 **Five calls**, as the host's (:mod:`musicsyncd.protocol.host`): after any call, ask for the
 datagrams, the events and the next timer again.
 
+**Send times come late.** A datagram with a ticket is a probe, whose true time of sending
+:meth:`PeerNode.datagram_sent` takes afterwards, if it can be known; a reply's comes with the next
+reply (:mod:`musicsyncd.protocol.interleaving`).
+
 **Time lines and clocks belong together.** A time line is in the host's time of one epoch. It is announced
 only once the clock knows that epoch, and :attr:`PeerNode.mapping` changes over in the same
 instant. Until then a daemon goes on with the old pair: when a host restarts, the music continues.
@@ -31,6 +35,7 @@ from musicsyncd.protocol.following import (
     SettingsChanged,
     StateChanged,
 )
+from musicsyncd.protocol.interleaving import Answered
 from musicsyncd.protocol.node import MAX_EVENTS, Address, Outgoing, peer_door
 from musicsyncd.protocol.probing import Prober
 from musicsyncd.units import NS_PER_S, HostNs, LocalNs
@@ -73,7 +78,7 @@ class PeerNode:
 
     Attributes:
         playback: what the next report says of the sound; a change of its state or fault is reported at once.
-        stamps: who takes the time stamps, for the report.
+        stamps: what the kernel stamps here, for the report.
         mapping: the newest mapping that belongs to the announced state; None until there is one.
     """
 
@@ -178,7 +183,8 @@ class PeerNode:
         outgoing = []
         host = self._host
         if host is not None and now_ns >= self._prober.due_ns:
-            outgoing.append(self._door.seal(self._prober.probe(now_ns), host.address))
+            probe = self._prober.probe(now_ns)
+            outgoing.append(self._door.seal(probe, host.address, probe.number))
         gist = self._gist()
         if now_ns >= self._schedule.due_ns(gist):
             searching = host is None or host.lost
@@ -186,6 +192,10 @@ class PeerNode:
             report = self._report(now_ns)
             outgoing += [self._door.seal(report, address) for address in self._report_to(searching)]
         return outgoing
+
+    def datagram_sent(self, ticket: int, sent_ns: int) -> None:
+        """Note when the datagram with this ticket really left: the t1 of a probe."""
+        self._prober.left(ticket, sent_ns)
 
     def next_timer_ns(self) -> int | None:
         """Return when :meth:`handle_timer` and :meth:`datagrams_to_send` are due; it may have passed."""
@@ -198,10 +208,13 @@ class PeerNode:
                 due_ns.append(self._host.heard_ns + SILENCE_NS)
         if self._multicast_ns is not None:
             due_ns.append(self._multicast_ns + UNICAST_AFTER_NS)
+        if self._prober.overdue_ns is not None:
+            due_ns.append(self._prober.overdue_ns)
         return min(due_ns)
 
     def handle_timer(self, now_ns: int) -> None:
-        """Notice that the host, or multicast, has fallen silent."""
+        """Notice that the host, or multicast, has fallen silent, and what waits in vain for a reply."""
+        self._observe(self._prober.overdue(now_ns))
         if self._multicast_ns is not None and now_ns - self._multicast_ns >= UNICAST_AFTER_NS:
             self._multicast_ns = None
         host = self._host
@@ -279,22 +292,29 @@ class PeerNode:
 
     def _receive_reply(self, reply: wire.ProbeReply, now_ns: int) -> None:
         assert self._host is not None
-        if not self._prober.match(reply):
+        answered = self._prober.answered(reply, now_ns)
+        if answered is None:
             self.dropped["unexpected reply"] += 1
             return
         self._host.answered_ns = now_ns
-        try:
-            exchange = Exchange(
-                LocalNs(reply.sent_local_ns),
-                HostNs(reply.received_host_ns),
-                HostNs(reply.sent_host_ns),
-                LocalNs(now_ns),
-            )
-        except ClockError:
-            self.dropped["impossible times"] += 1
-            return
-        self._clock.observe(exchange)
-        self._announce()
+        self._observe(answered)
+
+    def _observe(self, answered: list[Answered]) -> None:
+        """Give the clock what was answered, and say what it makes possible."""
+        for one in answered:
+            try:
+                exchange = Exchange(
+                    LocalNs(one.sent_local_ns),
+                    HostNs(one.received_host_ns),
+                    HostNs(one.sent_host_ns),
+                    LocalNs(one.received_local_ns),
+                )
+            except ClockError:
+                self.dropped["impossible times"] += 1
+            else:
+                self._clock.observe(exchange)
+        if answered:
+            self._announce()
 
     def _announce(self) -> None:
         """Say the newest state of the room once the clock knows the host's epoch; take over its mapping."""

@@ -1,7 +1,7 @@
 """When a peer asks for the time, and which answers it believes.
 
-Owns the schedule of the probes, the ones under way and the share that is lost. Must not
-know what the answers say of the clock.
+Owns the schedule of the probes, the ones under way, when they left, and the share that is lost. Must
+not know what the answers say of the clock. When an answer is complete: :mod:`musicsyncd.protocol.interleaving`.
 
 The schedule is the one that the clock estimator was tuned with: 40 probes at 25 ms, so that
 it is usable in a fraction of a second; ten a second until 5 s; then four a second ±15 %, so that the
@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from musicsyncd.protocol.interleaving import Answered, Interleaver
 from musicsyncd.protocol.wire import Probe, ProbeReply
 from musicsyncd.units import NS_PER_MS, NS_PER_S
 
@@ -36,6 +38,14 @@ ANSWER_WITHIN_NS = NS_PER_S
 """A probe that has no answer for this long counts as lost."""
 
 
+@dataclass(slots=True)
+class _Asked:
+    """A probe under way: the t1 that it carries, and the best that is known of its leaving."""
+
+    said_ns: int
+    left_ns: int
+
+
 class Prober:
     """Makes the probes to one host.
 
@@ -55,7 +65,8 @@ class Prober:
         self._started_ns = 0
         self._first_number = 0
         self._sent: deque[tuple[int, int]] = deque(maxlen=MAX_REMEMBERED)
-        self._unanswered: dict[int, int] = {}
+        self._unanswered: dict[int, _Asked] = {}
+        self._interleaver = Interleaver()
 
     def restart(self, now_ns: int) -> None:
         """Begin with the burst again, expecting no answer to what was asked before."""
@@ -64,6 +75,7 @@ class Prober:
         self.searching = False
         self._sent.clear()
         self._unanswered.clear()
+        self._interleaver.clear()
 
     def probe(self, now_ns: int) -> Probe:
         """Return the next probe, to be sent at ``now_ns``."""
@@ -71,18 +83,41 @@ class Prober:
         if len(self._sent) == MAX_REMEMBERED:
             self._unanswered.pop(self._sent[0][0], None)
         self._sent.append((self._number, now_ns))
-        self._unanswered[self._number] = now_ns
+        self._unanswered[self._number] = _Asked(now_ns, now_ns)
         self.due_ns = now_ns + self._interval_ns(now_ns)
         return Probe(self._number, now_ns)
 
-    def match(self, reply: ProbeReply) -> bool:
-        """Return whether this answers a probe that is under way, with its own t1; only once."""
+    def left(self, number: int, sent_ns: int) -> None:
+        """Note when a probe really left; before the t1 that it carries it cannot have."""
+        asked = self._unanswered.get(number)
+        if asked is None:
+            self._interleaver.left(number, sent_ns)
+        else:
+            asked.left_ns = max(asked.said_ns, sent_ns)
+
+    def answered(self, reply: ProbeReply, now_ns: int) -> list[Answered] | None:
+        """Take a reply that arrived at ``now_ns`` and return the probes that are complete now.
+
+        Returns:
+            None when this answers no probe that is under way with its own t1, or does so once more.
+        """
         if reply.number <= self._number - MAX_UNDER_WAY:
-            return False
-        if self._unanswered.get(reply.number) != reply.sent_local_ns:
-            return False
+            return None
+        asked = self._unanswered.get(reply.number)
+        if asked is None or asked.said_ns != reply.sent_local_ns:
+            return None
         del self._unanswered[reply.number]
-        return True
+        new = Answered(reply.number, asked.left_ns, reply.received_host_ns, reply.sent_host_ns, now_ns)
+        return self._interleaver.take(new, reply.previous_number, reply.previous_sent_host_ns)
+
+    @property
+    def overdue_ns(self) -> int | None:
+        """When :meth:`overdue` has something, or None."""
+        return self._interleaver.due_ns
+
+    def overdue(self, now_ns: int) -> list[Answered]:
+        """Return what has waited in vain to be completed, once."""
+        return self._interleaver.overdue(now_ns)
 
     def loss(self, now_ns: int) -> float:
         """Return the share of the last minute's probes that had no answer within a second, 0…1."""

@@ -70,13 +70,13 @@ class Probe(msgspec.Struct, frozen=True, array_like=True, tag=2):
 
     Attributes:
         number: counts this peer's probes.
-        sent_local_ns: the peer's clock at sending (t1).
+        sent_local_ns: the peer's clock just before sending (t1); by this it knows the answer again.
         padding: zero bytes.
     """
 
     number: _Count
     sent_local_ns: _Time
-    padding: Annotated[bytes, msgspec.Meta(max_length=64)] = bytes(20)
+    padding: Annotated[bytes, msgspec.Meta(max_length=64)] = bytes(38)
 
 
 class ProbeReply(msgspec.Struct, frozen=True, array_like=True, tag=3):
@@ -86,13 +86,17 @@ class ProbeReply(msgspec.Struct, frozen=True, array_like=True, tag=3):
         number: the probe's.
         sent_local_ns: t1, as the probe had it.
         received_host_ns: the host's clock when the probe arrived (t2).
-        sent_host_ns: the host's clock when this left (t3).
+        sent_host_ns: the host's clock just before this left (t3).
+        previous_number: of the probe that the host answered before, to this peer; 0 for unknown.
+        previous_sent_host_ns: when that answer really left, by the kernel's stamp; 0 for unknown.
     """
 
     number: _Count
     sent_local_ns: _Time
     received_host_ns: _Time
     sent_host_ns: _Time
+    previous_number: _Count = 0
+    previous_sent_host_ns: _Time = 0
 
 
 class PlaybackStats(msgspec.Struct, frozen=True, array_like=True):
@@ -131,7 +135,8 @@ class ClockStats(msgspec.Struct, frozen=True, array_like=True):
         round_trip_ns: the least of the last minute.
         jitter_ns: spread of the round trips of the last minute (interquartile range).
         loss: the share of the last minute's probes that had no answer.
-        stamps: who took the time stamps: ``kernel`` or ``user``.
+        stamps: what the kernel of the speaker's machine stamps: ``kernel`` for what it sends and receives,
+            ``receive`` for that only, ``user`` for neither.
     """
 
     offset_ns: _Signed = 0

@@ -95,7 +95,6 @@ class PeerDaemon:
         """
         stop = on_stop_signals()
         await self._network.open()
-        self._node.stamps = self._network.stamps
         try:
             await self.speaker.open()
             settle_memory()

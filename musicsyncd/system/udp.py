@@ -2,8 +2,8 @@
 
 The group socket is bound to the group's address, so any number of nodes on one machine
 hear it; a node's own socket takes what is sent to it alone and sends everything. Receive
-times are the kernel's (``SO_TIMESTAMPNS``), taken when the packet came and not when
-Python got to it.
+times are the kernel's, taken when the packet came and not when Python got to it; for the datagrams
+of which the node wants to know it, so are the times of sending (:mod:`musicsyncd.system.stamps`).
 """
 
 from __future__ import annotations
@@ -18,19 +18,17 @@ from typing import Protocol
 from musicsyncd.config import NetworkConfig
 from musicsyncd.errors import ConfigError
 from musicsyncd.protocol.node import Address, Outgoing
+from musicsyncd.system import stamps
 from musicsyncd.system.interfaces import Interface, choose
 from musicsyncd.system.log import Throttle
 from musicsyncd.system.monotonic import RealtimeBridge, now_ns
-from musicsyncd.units import NS_PER_S, ns_to_s
+from musicsyncd.units import ns_to_s
 
-_SO_TIMESTAMPNS = 35  # asm-generic/socket.h; its control message has the same number.
-_TIMESPEC = struct.Struct("@ll")  # This option's is the machine's own long, on 32 bits as well.
 _IP_MULTICAST_ALL = 49  # linux/in.h
 _MAX_RECEIVED_A_TURN = 64
 """Datagrams taken from a socket before the loop turns: a flood must not starve the rest."""
 
 _RECEIVE_BYTES = 2048
-_CONTROL_BYTES = 128
 _INTERFACES_EVERY_S = 2.0
 _REJOIN_EVERY_S = 60.0
 
@@ -38,7 +36,13 @@ log = logging.getLogger(__name__)
 
 
 class Node(Protocol):
-    """What is common to hosts and peers: the five calls but for the events."""
+    """What is common to hosts and peers: the five calls but for the events.
+
+    Attributes:
+        stamps: is told what the kernel stamps.
+    """
+
+    stamps: str
 
     def receive_datagram(self, data: bytes, address: Address, now_ns: int, *, multicast: bool = False) -> None:
         """Take a datagram that arrived at ``now_ns``."""
@@ -46,6 +50,9 @@ class Node(Protocol):
     def datagrams_to_send(self, now_ns: int) -> list[Outgoing]:
         """Return what is to be sent now."""
         ...
+
+    def datagram_sent(self, ticket: int, sent_ns: int) -> None:
+        """Note when a datagram with a ticket really left."""
 
     def next_timer_ns(self) -> int | None:
         """Return when :meth:`handle_timer` is due."""
@@ -65,7 +72,8 @@ class Network:
         on_activity: called after every turn, to look at the node's events.
 
     Attributes:
-        stamps: ``kernel`` when the kernel stamps arriving packets, else ``user``.
+        stamps: what the kernel stamps: ``kernel`` for what is sent and received, ``receive`` for that
+            only, ``user`` for neither.
         joined: the interfaces on which the group is joined.
     """
 
@@ -77,6 +85,9 @@ class Network:
         self._port = port
         self._on_activity = on_activity
         self._bridge = RealtimeBridge()
+        self._send_stamps: stamps.SendStamps | None = None
+        self._arrivals_are_stamped = True
+        self._said_no_send_stamps = False
         self._throttle = Throttle(log)
         self._timer: asyncio.TimerHandle | None = None
         self._refresher: asyncio.Task[None] | None = None
@@ -96,6 +107,8 @@ class Network:
         # 0x10 (low delay) has Wi-Fi's best-effort queue behind it on some drivers; EF is voice on all.
         self._own.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 0xB8)
         self._group.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
+        self._send_stamps = stamps.SendStamps(self._own, self._bridge)
+        self._note_stamps()
         self.refresh_interfaces()
         loop = asyncio.get_running_loop()
         loop.add_reader(self._own, self._readable, self._own, False)
@@ -180,17 +193,14 @@ class Network:
             what = f"cannot use UDP {address}:{port}: {error.strerror}"
             raise ConfigError(f"{what}; choose another with --port") from None
         self._opened.append(opened)
-        try:
-            opened.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-            self.stamps = "kernel"
-        except OSError:
-            self.stamps = "user"
+        self._arrivals_are_stamped &= stamps.ask_for_arrivals(opened)
         return opened
 
     def _readable(self, ready: socket.socket, multicast: bool) -> None:
+        self._collect_stamps()
         for _ in range(_MAX_RECEIVED_A_TURN):
             try:
-                data, control, _flags, address = ready.recvmsg(_RECEIVE_BYTES, _CONTROL_BYTES)
+                data, control, _flags, address = ready.recvmsg(_RECEIVE_BYTES, stamps.CONTROL_BYTES)
             except BlockingIOError:
                 break
             except OSError as error:  # An earlier send was answered by ICMP.
@@ -200,13 +210,8 @@ class Network:
         self.turn()
 
     def _arrival_ns(self, control: list[tuple[int, int, bytes]]) -> int:
-        for level, kind, value in control:
-            if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(value) >= _TIMESPEC.size:
-                seconds, nanoseconds = _TIMESPEC.unpack_from(value)
-                stamp_ns = self._bridge.to_monotonic(seconds * NS_PER_S + nanoseconds)
-                if stamp_ns is not None:
-                    return stamp_ns
-        return now_ns()
+        stamp_ns = stamps.arrival_ns(control, self._bridge)
+        return now_ns() if stamp_ns is None else stamp_ns
 
     def _timer_due(self) -> None:
         self._timer = None
@@ -216,14 +221,34 @@ class Network:
     def _flush(self) -> None:
         for outgoing in self._node.datagrams_to_send(now_ns()):
             if outgoing.address is not None:
-                self._send(outgoing.data, outgoing.address)
+                self._send(outgoing.data, outgoing.address, outgoing.ticket)
                 continue
             for interface in self.joined:
                 self._own.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(interface.address))
                 self._send(outgoing.data, (self._config.group, self._config.port))
+        self._collect_stamps()
 
-    def _send(self, data: bytes, address: Address) -> None:
+    def _send(self, data: bytes, address: Address, ticket: int | None = None) -> None:
         try:
-            self._own.sendto(data, address)
+            if ticket is None or self._send_stamps is None:
+                self._own.sendto(data, address)
+            else:
+                self._send_stamps.send(data, address, ticket)
         except OSError as error:
             self._throttle.warning("send", f"sending to {address[0]}: {error.strerror}")
+
+    def _collect_stamps(self) -> None:
+        """Tell the node what really left when; also what keeps the error queue from waking the loop again."""
+        if self._send_stamps is None:
+            return
+        for ticket, sent_ns in self._send_stamps.collect():
+            self._node.datagram_sent(ticket, sent_ns)
+        self._note_stamps()
+
+    def _note_stamps(self) -> None:
+        assert self._send_stamps is not None
+        both = "kernel" if self._send_stamps.works else "receive"
+        self.stamps = self._node.stamps = both if self._arrivals_are_stamped else "user"
+        if self._send_stamps.is_refused and not self._said_no_send_stamps:
+            self._said_no_send_stamps = True
+            log.info("the kernel does not say when datagrams leave: the clock is some 30 µs less certain")

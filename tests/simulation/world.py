@@ -137,10 +137,14 @@ class Driven:
         address: of the machine.
         link: to the network.
         clock: of the machine.
+        stamps_sendings: its kernel says when a datagram left.
     """
 
-    def __init__(self, world: World, name: str, address: Address, link: Link, clock: MachineClock) -> None:
+    def __init__(
+        self, world: World, name: str, address: Address, link: Link, clock: MachineClock, *, stamps_sendings: bool
+    ) -> None:
         self.world = world
+        self._stamps_sendings = stamps_sendings
         self.address = address
         self.link = link
         self.clock = clock
@@ -182,6 +186,8 @@ class Driven:
             # From the time stamp in the datagram to the wire.
             late_ns = 5 * US + self._dice.expovariate(1 / (5 * US))
             self.world.network.send(self, outgoing.data, outgoing.address, late_ns)
+            if self._stamps_sendings and outgoing.ticket is not None:
+                self.world.after(late_ns, partial(self._left, self.node, outgoing.ticket))
         due_ns = self.node.next_timer_ns()
         if due_ns is None:
             return
@@ -190,6 +196,10 @@ class Driven:
         if self._timer_ns is None or true_ns < self._timer_ns or self._timer_ns <= self.world.now_ns:
             self._timer_ns = max(true_ns, self.world.now_ns)
             self.world.at(self._timer_ns, partial(self._fire, self._timer_ns))
+
+    def _left(self, node: HostNode | PeerNode, ticket: int) -> None:
+        if self._on:
+            node.datagram_sent(ticket, self.local_ns)
 
     def _fire(self, due_ns: int) -> None:
         if self._on and due_ns == self._timer_ns:
@@ -210,7 +220,7 @@ class SimHost(Driven):
     node: HostNode
 
     def __init__(self, world: World, clock: MachineClock) -> None:
-        super().__init__(world, "host", HOST_AT, Direct(), clock)
+        super().__init__(world, "host", HOST_AT, Direct(), clock, stamps_sendings=True)
         self.epoch = 0
         self.timeline = Timeline()
         self.leads_ns: list[int] = []
@@ -307,7 +317,7 @@ class PeerPlan:
 
     Attributes:
         name: of the peer.
-        number: among the peers, for its address.
+        number: among the peers, for its address; the kernels of those with an even one stamp what they send.
         link: to the network.
         crystal: of the card.
         skew_ppm: of the machine's clock; by chance within ±60 without it.
@@ -353,7 +363,9 @@ class SimPeer(Driven):
                 ramp_until_s=20,
             )
         high, low = divmod(plan.number, 200)
-        super().__init__(world, f"{plan.name} {epoch}", (f"198.51.{100 + high}.{1 + low}", 40000), plan.link, clock)
+        address = (f"198.51.{100 + high}.{1 + low}", 40000)
+        stamps = plan.number % 2 == 0
+        super().__init__(world, f"{plan.name} {epoch}", address, plan.link, clock, stamps_sendings=stamps)
         self.plan = plan
         self.epoch = epoch
         self.host_clock = HostClock()

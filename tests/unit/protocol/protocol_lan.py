@@ -103,11 +103,15 @@ class Sent:
 
 @dataclass
 class Lan:
-    """Delivers what nodes send after 0.1 ms, unless ``lost`` says no; all clocks are the same."""
+    """Delivers what nodes send after 0.1 ms, unless ``lost`` says no; all clocks are the same.
+
+    What a node in ``late_ns`` sends leaves by so much later than it says, and the node is told so.
+    """
 
     now_ns: int = S
     nodes: dict[Address, HostNode | PeerNode] = field(default_factory=dict)
     lost: Callable[[Address, Address, bool], bool] = lambda source, to, multicast: False
+    late_ns: dict[Address, int] = field(default_factory=dict)
     sent: list[Sent] = field(default_factory=list)
     _flying: list[tuple[int, Address, Address, bool, bytes]] = field(default_factory=list)
 
@@ -132,10 +136,13 @@ class Lan:
         for source, node in self.nodes.items():
             for outgoing in node.datagrams_to_send(self.now_ns):
                 self.sent.append(Sent(self.now_ns, source, outgoing.address, read(outgoing)))
+                left_ns = self.now_ns + self.late_ns.get(source, 0)
+                if source in self.late_ns and outgoing.ticket is not None:
+                    node.datagram_sent(outgoing.ticket, left_ns)
                 multicast = outgoing.address is None
                 for to in list(self.nodes) if multicast else [outgoing.address]:
                     if to is not None and not self.lost(source, to, multicast):
-                        arrival_ns = self.now_ns + MS // 10
+                        arrival_ns = left_ns + MS // 10
                         self._flying.append((arrival_ns, source, to, multicast, outgoing.data))
 
     def said(self, kind: type, *, since_ns: int = 0, to: Address | str | None = "any") -> list[Sent]:

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicsyncd.errors import ControlError
+from musicsyncd.protocol import answering, wire
 from musicsyncd.protocol import host as host_module
-from musicsyncd.protocol import wire
 from musicsyncd.protocol.auth import HOST_PURPOSE, PEER_PURPOSE, Sealer, derive_key
 from musicsyncd.protocol.host import HostNode, PeerAppeared, PeerLost
+from musicsyncd.protocol.node import Outgoing
 
 from .protocol_lan import (
     HOST_AT,
@@ -177,10 +178,65 @@ def test_a_hello_is_answered() -> None:
 def test_a_flood_of_probes_is_answered_up_to_a_limit() -> None:
     node = make_host()
     seal = Sealer(derive_key(KEY, PEER_PURPOSE), PEER_ID, 1)
-    for number in range(host_module.MAX_PENDING_REPLIES + 5):
+    for number in range(answering.MAX_PENDING_REPLIES + 5):
         node.receive_datagram(seal.seal(wire.encode(wire.Probe(number, 0))), PEER_AT, 1000)
-    assert len(node.datagrams_to_send(2000)) == host_module.MAX_PENDING_REPLIES
+    assert len(node.datagrams_to_send(2000)) == answering.MAX_PENDING_REPLIES
     assert node.dropped["too many probes"] == 5
+
+
+def asked(node: HostNode, seal: Sealer, number: int, now_ns: int) -> Outgoing:
+    """Return the answer to a probe."""
+    node.receive_datagram(seal.seal(wire.encode(wire.Probe(number, 1))), PEER_AT, now_ns)
+    (outgoing,) = node.datagrams_to_send(now_ns + 100)
+    assert outgoing.ticket is not None
+    return outgoing
+
+
+def previous(outgoing: Outgoing) -> tuple[int, int]:
+    reply = read(outgoing)
+    assert isinstance(reply, wire.ProbeReply)
+    return reply.previous_number, reply.previous_sent_host_ns
+
+
+def test_a_reply_tells_when_the_one_before_it_really_left() -> None:
+    node, seal = make_host(), Sealer(derive_key(KEY, PEER_PURPOSE), PEER_ID, 1)
+    first = asked(node, seal, 5, 1000)
+    assert previous(first) == (0, 0)
+    node.datagram_sent(first.ticket, 1140)
+    second = asked(node, seal, 6, 2000)
+    assert previous(second) == (5, 1140)
+    assert previous(asked(node, seal, 7, 3000)) == (0, 0), "it was not said when the second left"
+    node.datagram_sent(second.ticket, 2140)
+    assert previous(asked(node, seal, 8, 4000)) == (0, 0), "what is said too late is nothing"
+
+
+def test_of_a_stamp_from_before_the_reply_nothing_is_told() -> None:
+    node, seal = make_host(), Sealer(derive_key(KEY, PEER_PURPOSE), PEER_ID, 1)
+    node.datagram_sent(asked(node, seal, 5, 1000).ticket, 1099)
+    assert previous(asked(node, seal, 6, 2000)) == (0, 0)
+
+
+def test_each_peer_is_told_of_its_own_replies_and_a_restarted_one_of_none() -> None:
+    node = make_host()
+    one, two = (Sealer(derive_key(KEY, PEER_PURPOSE), sender, 1) for sender in (PEER_ID, b"peer-two"))
+    to_one, to_two = asked(node, one, 5, 1000), asked(node, two, 5, 1500)
+    node.datagram_sent(to_two.ticket, 1700)
+    node.datagram_sent(to_one.ticket, 1600)
+    assert previous(asked(node, one, 6, 2000)) == (5, 1600)
+    assert previous(asked(node, Sealer(derive_key(KEY, PEER_PURPOSE), b"peer-two", 2), 6, 2000)) == (0, 0)
+
+
+def test_last_replies_are_remembered_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "MAX_ASKERS", 3)
+    node = make_host()
+    seals = [Sealer(derive_key(KEY, PEER_PURPOSE), bytes([number] * 8), 1) for number in range(5)]
+    for seal in seals:
+        node.datagram_sent(asked(node, seal, 1, 1000).ticket, 1200)
+    assert len(node._answers._last) == 3
+    for seal in seals:
+        asked(node, seal, 2, 2000)
+    assert len(node._answers._last) == len(node._answers._by_ticket) == 3, "and those never told of, too"
+    assert previous(asked(node, seals[0], 3, 3000)) == (0, 0)
 
 
 # -- peers -------------------------------------------------------------------------------------
@@ -533,7 +589,9 @@ def test_whatever_comes_the_host_neither_raises_nor_spins_nor_chatters(steps: li
         else:
             node.remove_room(what[0])
         node.handle_timer(now_ns)
-        node.datagrams_to_send(now_ns)
+        for outgoing in node.datagrams_to_send(now_ns):
+            if outgoing.ticket is not None and outgoing.ticket % 2:
+                node.datagram_sent(outgoing.ticket, now_ns + 1)
         due_ns = node.next_timer_ns()
         assert due_ns is None or due_ns > now_ns
         present: dict[bytes, bool] = {one.peer_id: one.present for one in node.peers()}

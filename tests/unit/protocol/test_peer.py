@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicsyncd.playback.timeline import Segment, Timeline
-from musicsyncd.protocol import following, wire
+from musicsyncd.protocol import following, interleaving, wire
 from musicsyncd.protocol.auth import HOST_PURPOSE, Sealer, derive_key
 from musicsyncd.protocol.host import HostNode
 from musicsyncd.protocol.peer import HostFound, HostLost, PeerNode, SettingsChanged, StateChanged
@@ -276,6 +276,152 @@ def test_impossible_times_are_dropped() -> None:
     backwards = wire.ProbeReply(probe.number, S, 50 * S, 49 * S)
     node.receive_datagram(voice.say(backwards), HOST_AT, S + MS)
     assert node.dropped["impossible times"] == 1
+
+
+def test_with_send_stamps_the_four_times_are_those_of_the_wire() -> None:
+    room = lan()
+    room.late_ns = {HOST_AT: 40_000, PEER_AT: 25_000}
+    room.run(2 * S)
+    exchanges = clock_of(room.nodes[PEER_AT]).exchanges
+    hops = [(one.received_host_ns - one.sent_local_ns, one.received_local_ns - one.sent_host_ns) for one in exchanges]
+    assert hops[0] == (MS // 10, MS // 10 + 40_000), "the first at once, its t3 as the reply had it"
+    assert set(hops[1:]) == {(MS // 10, MS // 10)}
+    assert len({one.sent_local_ns for one in exchanges}) == len(exchanges) - 1, "only the first comes twice"
+
+
+def test_without_send_stamps_at_the_host_each_exchange_is_used_at_once() -> None:
+    room = lan()
+    room.late_ns = {PEER_AT: 25_000}
+    room.run(2 * S)
+    peer = room.nodes[PEER_AT]
+    exchanges = clock_of(peer).exchanges
+    assert len(exchanges) == len(room.said(wire.ProbeReply))
+    assert {one.received_host_ns - one.sent_local_ns for one in exchanges} == {MS // 10}
+    assert peer._prober.overdue_ns is None
+
+
+def test_the_clock_is_usable_after_as_many_probes_with_send_stamps_as_without() -> None:
+    times = []
+    for late_ns in ({}, {HOST_AT: 40_000, PEER_AT: 25_000}):
+        room = lan()
+        room.late_ns = late_ns
+        while room.nodes[PEER_AT].mapping is None:
+            room.run(MS)
+        times.append(room.now_ns)
+    assert times[0] == times[1]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_interleaved_under_loss_no_bound_is_wrong_and_no_probe_counts_twice(seed: int) -> None:
+    room = lan()
+    room.late_ns = {HOST_AT: 40_000, PEER_AT: 25_000}
+    dice = random.Random(seed)
+    room.lost = lambda source, to, multicast: dice.random() < 0.2
+    room.run(30 * S)
+    node = room.nodes[PEER_AT]
+    exchanges = clock_of(node).exchanges
+    assert all(one.lower_ns <= 0 <= one.upper_ns for one in exchanges), "all clocks are the same"
+    assert len({one.sent_local_ns for one in exchanges}) >= len(exchanges) - 1
+    true = [one for one in exchanges if one.lower_ns == one.upper_ns - 2 * MS // 10]
+    assert len(exchanges) * 0.6 < len(true) < len(exchanges)
+    answered = len(node._prober._sent) - len(node._prober._unanswered)
+    assert answered - 1 <= len(exchanges) <= answered + 1
+
+
+def told(node: PeerNode, voice: Voice, number: int, t1: int, t3: int, before: tuple[int, int], at: int) -> None:
+    """Let a reply arrive whose t2 is half a millisecond before its t3."""
+    reply = wire.ProbeReply(number, t1, t3 - MS // 2, t3, *before)
+    node.receive_datagram(voice.say(reply), HOST_AT, at)
+
+
+def interleaved() -> tuple[PeerNode, Voice, list[wire.Probe], int]:
+    """Return a peer that holds its second probe, the third and fourth on their way, and the time."""
+    node, voice, probes = make_peer(), Voice(), []
+    node.receive_datagram(voice.say(beacon()), HOST_AT, S)
+    for step in range(4):
+        at_ns = S + step * 25 * MS
+        probes += [m for out in node.datagrams_to_send(at_ns) if isinstance(m := read(out), wire.Probe)]
+        if step < 2:
+            told(node, voice, step + 1, at_ns, 50 * S + at_ns, (step, 50 * S + at_ns - 25 * MS + 9), at_ns + 2 * MS)
+    assert [one.sent_host_ns % 10 for one in clock_of(node).exchanges] == [0, 9]
+    return node, voice, probes, S + 80 * MS
+
+
+def test_a_reply_that_tells_of_another_leaves_the_held_one_as_it_was() -> None:
+    node, voice, probes, now_ns = interleaved()
+    told(node, voice, 4, probes[3].sent_local_ns, 50 * S + now_ns - MS, (3, 50 * S + now_ns - 20 * MS), now_ns)
+    last = clock_of(node).exchanges[-1]
+    assert (len(clock_of(node).exchanges), last.sent_local_ns) == (3, probes[1].sent_local_ns)
+    assert last.sent_host_ns == 50 * S + probes[1].sent_local_ns
+
+
+def test_a_reply_that_was_overtaken_counts_once_and_does_not_displace_what_is_held() -> None:
+    node, voice, probes, now_ns = interleaved()
+    told(node, voice, 4, probes[3].sent_local_ns, 50 * S + now_ns - MS, (3, 0), now_ns)
+    told(node, voice, 3, probes[2].sent_local_ns, 50 * S + now_ns - MS, (2, 0), now_ns + MS)
+    sent = [one.sent_local_ns for one in clock_of(node).exchanges]
+    assert sent == [probe.sent_local_ns for probe in (probes[0], probes[0], probes[1], probes[2])]
+    (probe,) = (m for out in node.datagrams_to_send(now_ns + 20 * MS) if isinstance(m := read(out), wire.Probe))
+    true_ns = 50 * S + now_ns - MS + 30_000
+    told(node, voice, 5, probe.sent_local_ns, 50 * S + now_ns + 21 * MS, (4, true_ns), now_ns + 22 * MS)
+    last = clock_of(node).exchanges[-1]
+    assert (last.sent_local_ns, last.sent_host_ns) == (probes[3].sent_local_ns, true_ns)
+
+
+@pytest.mark.parametrize("wrong_ns", [-1, interleaving.MAX_LATE_DURATION_NS + 1])
+def test_a_sending_that_cannot_be_is_not_believed(wrong_ns: int) -> None:
+    node, voice, probes, now_ns = interleaved()
+    said_ns = 50 * S + probes[1].sent_local_ns
+    told(node, voice, 3, probes[2].sent_local_ns, 50 * S + now_ns - MS, (2, said_ns + wrong_ns), now_ns)
+    assert clock_of(node).exchanges[-1].sent_host_ns == said_ns
+
+
+def test_what_is_held_too_long_goes_to_the_clock_as_it_is() -> None:
+    node, _, probes, _ = interleaved()
+    due_ns = probes[1].sent_local_ns + 2 * MS + interleaving.HOLD_DURATION_NS
+    node.handle_timer(due_ns - 1)
+    assert len(clock_of(node).exchanges) == 2
+    node.datagrams_to_send(due_ns - 1)
+    assert node.next_timer_ns() <= due_ns == node._prober.overdue_ns
+    node._prober.due_ns += S
+    assert node.next_timer_ns() == due_ns
+    for _ in range(2):
+        node.handle_timer(due_ns)
+        assert len(clock_of(node).exchanges) == 3
+    assert node._prober.overdue_ns is None
+
+
+def test_a_probes_stamp_that_comes_after_its_reply_still_counts() -> None:
+    node, voice, probes, now_ns = interleaved()
+    node.datagram_sent(probes[1].number, probes[1].sent_local_ns + 33_000)
+    node.datagram_sent(probes[1].number, probes[1].sent_local_ns - 1)
+    told(node, voice, 3, probes[2].sent_local_ns, 50 * S + now_ns - MS, (0, 0), now_ns)
+    assert clock_of(node).exchanges[-1].sent_local_ns == probes[1].sent_local_ns + 33_000
+
+
+def test_a_sending_before_the_probes_own_time_is_not_believed() -> None:
+    node, voice, probes, now_ns = interleaved()
+    node.datagram_sent(probes[2].number, probes[2].sent_local_ns - 1)
+    told(node, voice, 3, probes[2].sent_local_ns, 50 * S + now_ns - MS, (0, 0), now_ns)
+    told(node, voice, 4, probes[3].sent_local_ns, 50 * S + now_ns - MS, (0, 0), now_ns)
+    assert clock_of(node).exchanges[-1].sent_local_ns == probes[2].sent_local_ns
+
+
+@pytest.mark.parametrize("what", ["suspend", "epoch"])
+def test_what_is_held_never_meets_another_clock(what: str) -> None:
+    node, voice, _, now_ns = interleaved()
+    if what == "suspend":
+        node.suspended(now_ns)
+    else:
+        voice = Voice(epoch=2)
+        node.receive_datagram(voice.say(beacon()), HOST_AT, now_ns)
+    assert clock_of(node).exchanges == []
+    (probe,) = (m for out in node.datagrams_to_send(now_ns) if isinstance(m := read(out), wire.Probe))
+    told(node, voice, probe.number, now_ns, 90 * S + now_ns, (2, 50 * S), now_ns + 2 * MS)
+    (only,) = clock_of(node).exchanges
+    assert only.sent_local_ns == now_ns, "at once, as after a start"
+    node.handle_timer(now_ns + 4 * S)
+    assert clock_of(node).exchanges == [only]
 
 
 def test_loss_is_the_share_of_probes_without_an_answer() -> None:

@@ -12,9 +12,10 @@ import pytest
 from musicsyncd.config import NetworkConfig
 from musicsyncd.errors import ConfigError
 from musicsyncd.protocol.node import Outgoing
+from musicsyncd.system import stamps
 from musicsyncd.system import udp as module
 from musicsyncd.system.interfaces import Interface
-from musicsyncd.system.monotonic import now_ns
+from musicsyncd.system.monotonic import RealtimeBridge, now_ns
 from musicsyncd.system.udp import Network
 from musicsyncd.units import NS_PER_MS, NS_PER_S
 
@@ -30,13 +31,20 @@ class Node:
     received: list[tuple[bytes, tuple[str, int], int, bool]] = field(default_factory=list)
     timer_ns: int | None = None
     fired: int = 0
+    stamps: str = ""
+    left: dict[int, int] = field(default_factory=dict)
+    known_left: list[set[int]] = field(default_factory=list)
 
     def receive_datagram(self, data, address, now_ns, *, multicast=False):
         self.received.append((data, address, now_ns, multicast))
+        self.known_left.append(set(self.left))
 
     def datagrams_to_send(self, now_ns):
         sent, self.outgoing = self.outgoing, []
         return sent
+
+    def datagram_sent(self, ticket, sent_ns):
+        self.left[ticket] = sent_ns
 
     def next_timer_ns(self):
         return self.timer_ns
@@ -107,7 +115,7 @@ def test_what_is_sent_to_a_node_alone_arrives_with_its_sender():
 def test_a_packets_time_is_the_kernels_however_late_the_loop_comes_to_it():
     async def test():
         async with Rig() as rig:
-            assert rig.network.stamps == "kernel"
+            assert rig.network.stamps == rig.node.stamps == "receive"
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
                 for _ in range(20):  # A stamp that is too old is not trusted, and this machine may be held up.
                     before_ns = now_ns()
@@ -316,9 +324,143 @@ def test_a_port_that_another_program_has_is_one_line_and_nothing_stays_open(take
     run(test)
 
 
+def test_the_kernel_says_when_a_datagram_left_of_those_that_ask():
+    async def test():
+        async with Rig() as rig:
+            for ticket in range(100, 120):  # A stamp is not trusted while this machine is held up.
+                rig.node.outgoing = [Outgoing(b"beacon", None), Outgoing(b"report", rig.address)]
+                rig.network.turn()
+                rig.node.outgoing = [Outgoing(b"probe", rig.address, ticket)]
+                before_ns = now_ns()
+                rig.network.turn()
+                after_ns = now_ns()
+                if ticket in rig.node.left:
+                    assert before_ns <= rig.node.left[ticket] <= after_ns
+            assert len(rig.node.left) > 10
+            assert rig.network.stamps == rig.node.stamps == "kernel"
+
+    run(test)
+
+
+def test_a_stamp_that_is_left_on_the_error_queue_wakes_the_loop_once():
+    async def test():
+        async with Rig() as rig:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+                other.bind(("127.0.0.1", 0))
+                sends = rig.network._send_stamps
+                sends.send(b"probe", other.getsockname(), 7)  # Nobody collects after it.
+                await until(lambda: not sends._pending)
+                looks = rig.looks
+                await asyncio.sleep(0.02)
+                assert rig.looks == looks, "it must not spin"
+
+    run(test)
+
+
+def test_a_stamp_is_told_before_the_answer_that_came_in_the_meantime():
+    async def test():
+        async with Rig() as rig:
+            for ticket in range(20):  # A stamp is not trusted while this machine is held up.
+                rig.network._send_stamps.send(b"to itself", rig.address, ticket)
+                rig.network._readable(rig.network._own, False)
+            assert sum(ticket in left for ticket, left in enumerate(rig.node.known_left)) > 10
+
+    run(test)
+
+
+def test_a_sending_that_fails_does_not_mix_up_the_stamps():
+    async def test():
+        async with Rig() as rig:
+            for ticket in range(0, 40, 4):
+                rig.node.outgoing = [
+                    Outgoing(b"well", rig.address, ticket),
+                    Outgoing(b"x" * 70_000, rig.address, ticket + 1),
+                    Outgoing(b"nowhere", ("255.255.255.255", 9), ticket + 2),
+                    Outgoing(b"well", rig.address, ticket + 3),
+                ]
+                rig.network.turn()
+            assert {ticket % 4 for ticket in rig.node.left} == {3}, "what was not collected yet is given up"
+            assert len(rig.node.left) > 5
+
+    run(test)
+
+
+class Mute:
+    """A socket whose driver gives no send stamps, or whose kernel has none."""
+
+    def __init__(self, refuses: bool) -> None:
+        self.refuses, self.sent, self.options = refuses, [], 0
+
+    def setsockopt(self, *_):
+        if self.refuses:
+            raise PermissionError
+        self.options += 1
+
+    def sendto(self, data, _address):
+        self.sent.append(data)
+
+    def sendmsg(self, parts, *_):
+        if b"fails" in parts:
+            raise PermissionError
+        self.sent += parts
+
+    def recvmsg(self, *_):
+        raise BlockingIOError
+
+
+def test_a_driver_that_gives_no_send_stamps_is_known_after_five(monkeypatch):
+    clock = [NS_PER_S]
+    monkeypatch.setattr(stamps, "now_ns", lambda: clock[0])
+    sends = stamps.SendStamps(sock := Mute(refuses=False), RealtimeBridge())
+    for sent in range(1, 8):
+        sends.send(b"probe", ("127.0.0.1", 9), sent)
+        clock[0] += 201 * NS_PER_MS
+        assert sends.collect() == []
+        assert (sends.is_refused, sends.works) == (sent >= 5, False)
+    assert len(sock.sent) == 7
+
+
+def test_after_a_sending_that_failed_numbers_begin_anew():
+    """Kernels differ in whether they count it."""
+    sends = stamps.SendStamps(sock := Mute(refuses=False), RealtimeBridge())
+    sends.send(b"well", ("127.0.0.1", 9), 1)
+    options = sock.options
+    with pytest.raises(PermissionError):
+        sends.send(b"fails", ("127.0.0.1", 9), 2)
+    assert sock.options == 2 * options
+    sends.send(b"well", ("127.0.0.1", 9), 3)
+    assert [(number, ticket) for number, (ticket, _) in sends._pending.items()] == [(0, 3)]
+
+
+def test_sendings_that_wait_for_their_stamps_have_a_limit(monkeypatch):
+    monkeypatch.setattr(stamps, "_MAX_PENDING", 3)
+    sends = stamps.SendStamps(Mute(refuses=False), RealtimeBridge())
+    for ticket in range(5):
+        sends.send(b"probe", ("127.0.0.1", 9), ticket)
+    assert [ticket for ticket, _ in sends._pending.values()] == [2, 3, 4]
+
+
+def test_a_kernel_without_send_stamps_is_said_once_and_all_is_sent(monkeypatch, caplog):
+    caplog.set_level("INFO")
+    mute = Mute(refuses=True)
+    real = stamps.SendStamps
+    monkeypatch.setattr(stamps, "SendStamps", lambda _sock, bridge: real(mute, bridge))
+
+    async def test():
+        async with Rig() as rig:
+            for ticket in range(3):
+                rig.node.outgoing = [Outgoing(b"probe", rig.address, ticket)]
+                rig.network.turn()
+            assert rig.network.stamps == rig.node.stamps == "receive"
+
+    run(test)
+    assert mute.sent == [b"probe"] * 3
+    assert caplog.text.count("does not say when datagrams leave") == 1
+
+
 def test_stamps_that_the_kernel_does_not_give_are_taken_here():
     network = Network(Node(), config(free_port()), port=0, on_activity=lambda: None)
     before_ns = now_ns()
-    strange = [(socket.SOL_SOCKET, module._SO_TIMESTAMPNS, b"short"), (socket.IPPROTO_IP, 1, bytes(16))]
-    for control in ([], strange, [(socket.SOL_SOCKET, module._SO_TIMESTAMPNS, struct.pack("@ll", 0, 0))]):
+    strange = [(socket.SOL_SOCKET, stamps._SO_TIMESTAMPNS, b"short"), (socket.IPPROTO_IP, 1, bytes(16))]
+    for control in ([], strange, [(socket.SOL_SOCKET, stamps._SO_TIMESTAMPNS, struct.pack("@ll", 0, 0))]):
         assert before_ns <= network._arrival_ns(control) <= now_ns()

@@ -1,0 +1,114 @@
+"""A host's answers to probes and hellos, and when they really left.
+
+Owns the questions that wait for an answer and, for each asker, the last reply to it. Must not know
+peers, rooms or how send stamps are taken. Why a reply tells of the one before it:
+:mod:`musicsyncd.protocol.interleaving`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from musicsyncd.protocol import wire
+from musicsyncd.protocol.auth import Opened
+from musicsyncd.protocol.node import Address, Door, Outgoing
+
+MAX_PENDING_REPLIES = 1024
+MAX_ASKERS = 1024
+"""Whose last reply is remembered; as many as a host has peers. The one that asked longest ago goes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    message: wire.Probe | wire.Hello
+    sender: bytes
+    epoch: int
+    address: Address
+    received_ns: int
+
+
+@dataclass(slots=True)
+class _Reply:
+    """``left_ns`` is 0 until it is known."""
+
+    epoch: int
+    number: int
+    ticket: int
+    sent_ns: int
+    left_ns: int = 0
+
+
+class Answers:
+    """Answers, each with what is known of the one before it.
+
+    Args:
+        door: seals them.
+        http_port: for hellos.
+        host_name: for hellos.
+    """
+
+    def __init__(self, door: Door[wire.FromPeer], http_port: int, host_name: str) -> None:
+        self._door = door
+        self._http_port = http_port
+        self._host_name = host_name
+        self._asked: deque[_Question] = deque()
+        self._last: dict[bytes, _Reply] = {}
+        self._by_ticket: dict[int, _Reply] = {}
+        self._ticket = 0
+
+    def ask(self, message: wire.Probe | wire.Hello, opened: Opened, address: Address, received_ns: int) -> bool:
+        """Have a question answered with the next datagrams; return False when too many are."""
+        if len(self._asked) >= MAX_PENDING_REPLIES:
+            return False
+        self._asked.append(_Question(message, opened.sender, opened.epoch, address, received_ns))
+        return True
+
+    def clear(self) -> None:
+        """Answer nothing of what was asked."""
+        self._asked.clear()
+
+    def to_send(self, now_ns: int) -> list[Outgoing]:
+        """Return the answers to all that was asked; their t3 is ``now_ns``."""
+        outgoing = [self._answer(question, now_ns) for question in self._asked]
+        self._asked.clear()
+        return outgoing
+
+    def sent(self, ticket: int, sent_ns: int) -> None:
+        """Note when a reply really left; what is forgotten, or before its own t3, is nothing."""
+        reply = self._by_ticket.pop(ticket, None)
+        if reply is not None and sent_ns >= reply.sent_ns:
+            reply.left_ns = sent_ns
+
+    def _answer(self, question: _Question, now_ns: int) -> Outgoing:
+        asked = question.message
+        if isinstance(asked, wire.Hello):
+            return self._door.seal(wire.Here(asked.nonce, self._http_port, self._host_name), question.address)
+        # A kernel's receive stamp is mapped between two clocks and may come out a little late.
+        sent_ns = max(now_ns, question.received_ns)
+        before = self._forget(question.sender)
+        known = before is not None and before.epoch == question.epoch and before.left_ns > 0
+        message = wire.ProbeReply(
+            number=asked.number,
+            sent_local_ns=asked.sent_local_ns,
+            received_host_ns=question.received_ns,
+            sent_host_ns=sent_ns,
+            previous_number=before.number if before is not None and known else 0,
+            previous_sent_host_ns=before.left_ns if before is not None and known else 0,
+        )
+        reply = self._remember(question, asked.number, sent_ns)
+        return self._door.seal(message, question.address, reply.ticket)
+
+    def _remember(self, question: _Question, number: int, sent_ns: int) -> _Reply:
+        if len(self._last) >= MAX_ASKERS:
+            self._forget(next(iter(self._last)))
+        self._ticket += 1
+        reply = _Reply(question.epoch, number, self._ticket, sent_ns)
+        self._last[question.sender] = self._by_ticket[reply.ticket] = reply
+        return reply
+
+    def _forget(self, sender: bytes) -> _Reply | None:
+        reply = self._last.pop(sender, None)
+        if reply is not None:
+            self._by_ticket.pop(reply.ticket, None)
+        return reply
