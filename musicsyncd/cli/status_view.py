@@ -267,6 +267,8 @@ def _remarks(status: Json, peers: Sequence[Json]) -> list[Line]:
     half = [_text(peer, "name") for peer in there if _dict(peer, "clock").get("stamps") == "receive"]
     if half:
         remarks.append(f"no send times from the kernel, a slightly less certain clock: {', '.join(half)}")
+    if _dict(status, "host").get("interfaces") == []:
+        remarks.append("the host is on no network: no interface that is up carries multicast")
     if not peers:
         remarks.append("no speaker has come yet: start `musicsyncd peer` on one")
     return [Line(()), *(Line.of(Cell(remark, "dim")) for remark in remarks)] if remarks else []

@@ -357,3 +357,15 @@ def test_the_rooms(call, host):
         ["kitchen", "stopped", "1", "muted", "0", "–"],
     ]
     assert json.loads(call("rooms", "--json").stdout) == [MAIN, KITCHEN]
+
+
+def test_it_is_said_when_the_host_is_on_no_network():
+    host = {**STATUS["host"], "interfaces": []}
+    assert any("on no network" in line for line in view({**STATUS, "host": host}))
+    host["interfaces"] = ["eth0"]
+    assert not any("on no network" in line for line in view({**STATUS, "host": host}))
+
+
+def test_it_is_said_when_only_arrivals_are_stamped():
+    half = peer("half", clock=clock(stamps="receive"))
+    assert any("half" in line for line in view({**STATUS, "peers": [half]})[-2:])
