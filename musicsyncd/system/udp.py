@@ -30,7 +30,7 @@ _MAX_RECEIVED_A_TURN = 64
 
 _RECEIVE_BYTES = 2048
 _INTERFACES_EVERY_S = 2.0
-_REJOIN_EVERY_S = 60.0
+_REJOIN_AFTER_S = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +93,7 @@ class Network:
         self._refresher: asyncio.Task[None] | None = None
         self._busy = False
         self._opened: list[socket.socket] = []
+        self._group_heard_ns = now_ns()
 
     async def open(self) -> None:
         """Open the sockets and start.
@@ -176,11 +177,12 @@ class Network:
         return True
 
     async def _refresh_for_ever(self) -> None:
-        rounds = 0
         while True:
             await asyncio.sleep(_INTERFACES_EVERY_S)
-            rounds += 1
-            self.refresh_interfaces(rejoin=rounds % round(_REJOIN_EVERY_S / _INTERFACES_EVERY_S) == 0)
+            silent = ns_to_s(now_ns() - self._group_heard_ns) > _REJOIN_AFTER_S
+            if silent:
+                self._group_heard_ns = now_ns()
+            self.refresh_interfaces(rejoin=silent)
 
     def _socket(self, address: str, port: int) -> socket.socket:
         opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -207,6 +209,8 @@ class Network:
                 self._throttle.warning("receive", f"receiving: {error.strerror}")
                 continue
             self._node.receive_datagram(data, address, self._arrival_ns(control), multicast=multicast)
+            if multicast:
+                self._group_heard_ns = now_ns()
         self.turn()
 
     def _arrival_ns(self, control: list[tuple[int, int, bytes]]) -> int:

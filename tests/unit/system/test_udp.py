@@ -283,6 +283,27 @@ def test_an_interface_that_comes_goes_or_changes_is_followed(monkeypatch, caplog
     assert "no network interface carries the group" in caplog.text
 
 
+def test_the_group_is_joined_again_only_while_nothing_is_heard_of_it(monkeypatch):
+    monkeypatch.setattr(module, "_INTERFACES_EVERY_S", 0.005)
+    monkeypatch.setattr(module, "_REJOIN_AFTER_S", 0.1)
+
+    async def test():
+        async with Rig() as rig:
+            rejoined: list[bool] = []
+            monkeypatch.setattr(rig.network, "refresh_interfaces", lambda *, rejoin=False: rejoined.append(rejoin))
+            await until(lambda: True in rejoined)
+            # What is heard counts as of the moment it is heard: far ahead here, so that no delay can matter.
+            rig.network._group_heard_ns = now_ns() + 3600 * NS_PER_S
+            rejoined.clear()
+            await until(lambda: len(rejoined) > 30)
+            assert True not in rejoined
+            rig.node.outgoing.append(Outgoing(b"to all", None))
+            rig.network.turn()
+            await until(lambda: rig.network._group_heard_ns < now_ns() + NS_PER_S)
+
+    run(test)
+
+
 def test_an_interface_on_which_the_group_cannot_be_joined_is_tried_again(monkeypatch, caplog):
     monkeypatch.setattr(module, "choose", lambda _wanted: [Interface("gone0", "192.0.2.77", False, True)])
 
