@@ -217,12 +217,21 @@ class Paths:
             ConfigError: one of them cannot be made.
         """
         for folder in (self.state_dir, self.cache_dir, self.runtime_dir):
-            try:
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            except OSError as error:
-                raise ConfigError(
-                    f"cannot make the folder {folder}: {error.strerror}; choose another with --state-dir"
-                ) from None
+            make_folder(folder)
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder of our own that nobody else may look into, if it is not there, and return it.
+
+    Raises:
+        ConfigError: when it cannot be made.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        what = f"cannot make the folder {folder}: {error.strerror}"
+        raise ConfigError(f"{what}; choose another with --state-dir") from None
+    return folder
 
 
 def _systemd_dir(environment: Mapping[str, str], variable: str) -> Path | None:

@@ -51,14 +51,14 @@ def join(yes: bool) -> None:
     The code is read from the terminal or standard input, and never from the command line, where
     everybody on this machine could see it.
     """
-    from musicsyncd.system.keyfile import join_code, parse_join_code
+    from musicsyncd.system.keyfile import parse_join_code, write_key
 
     file = paths().key_file
     if sys.stdin.isatty():
         click.echo("Join code, as `musicsyncd key show` prints it on the host: ", nl=False, err=True)
     room_key = parse_join_code(sys.stdin.readline(1024).strip())
     _agree_to_replace(file, yes)
-    _write(file, join_code(room_key))
+    write_key(file, room_key, replace=True)
     click.echo(f"{file} has the key now: start `musicsyncd peer`, or restart what runs")
 
 
@@ -92,14 +92,3 @@ def _agree_to_replace(file: Path, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise ConfigError(f"{file} has a key already: say --yes to replace it")
     click.confirm(f"{file} has a key already. Replace it?", abort=True, err=True)
-
-
-def _write(file: Path, line: str) -> None:
-    """Write a key file whole or not at all, for its owner only."""
-    from musicsyncd.system.identity import write_atomically
-
-    try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomically(file, f"{line}\n".encode(), replace=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write the room key {file}: {error.strerror}") from None

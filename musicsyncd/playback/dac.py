@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from musicsyncd.units import NS_PER_MS, NS_PER_S, NS_PER_US, LocalNs
+from musicsyncd.units import NS_PER_MS, NS_PER_S, NS_PER_US, LocalNs, ratio_to_ppm
 
 _MEMORY_NS = 60 * NS_PER_S
 """Age of the oldest points: a crystal's rate is steady to better than 1 ppm for about so long."""
@@ -143,7 +143,7 @@ class DacModel:
     @property
     def rate_ppm(self) -> float:
         """The card's rate against the nominal one, positive when the card runs fast."""
-        return (1.0 / (1.0 + self._skew) - 1.0) * 1e6
+        return ratio_to_ppm(1.0 / (1.0 + self._skew))
 
     def observe(self, dac_frame: int, dac_local_ns: int, now_local_ns: int = 0) -> bool:
         """Take one pair.

@@ -20,7 +20,7 @@ from musicsyncd.playback.dac import DacModel
 from musicsyncd.playback.renderer import FrameSources, Renderer, Samples
 from musicsyncd.playback.servo import Plan, Servo
 from musicsyncd.playback.timeline import Timeline
-from musicsyncd.units import NS_PER_MS, NS_PER_S, LocalNs
+from musicsyncd.units import NS_PER_MS, NS_PER_S, LocalNs, ppm_to_ratio
 
 CROSSFADE_FRAMES = 480
 """Of a step from one position to another: 10 ms at 48 kHz."""
@@ -153,7 +153,7 @@ class Player:
         self._note_buffered(sounds_local_ns - now_local_ns + len(out) * NS_PER_S // self._card_rate_hz)
         mapping = course.mapping
         wanted_host_ns = mapping.host_at(LocalNs(sounds_local_ns + course.delay_duration_ns))
-        wanted_ns_per_frame = line.ns_per_frame * (1.0 + mapping.skew_ppm * 1e-6)
+        wanted_ns_per_frame = line.ns_per_frame * ppm_to_ratio(mapping.skew_ppm)
         moved = course.host_epoch != before.host_epoch
         if not self.sounding:
             self._servo.restart()  # Nothing is heard, so there is nothing to slew.

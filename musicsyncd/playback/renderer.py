@@ -109,7 +109,7 @@ class Renderer:
         track = segment.track
         assert track is not None
         start, end = float(segment.start_host_ns), float(span.end_host_ns)
-        if end + FADE_DURATION_NS < host_ns - 1e9 or start > host_ns + frames * ns_per_frame + 1e9:
+        if end + FADE_DURATION_NS < host_ns - NS_PER_S or start > host_ns + frames * ns_per_frame + NS_PER_S:
             return 0, 0  # Far from this block: not worth a resampler.
         ringing_ns = self._resampler(track).half_width * NS_PER_S / track.rate_hz
         if segment.frame == 0:

@@ -356,6 +356,8 @@ class Control:
         }
 
     def _room(self, name: str) -> Room:
+        if not self._rooms:
+            raise ControlError("the host is only starting: try again in a moment")
         if name == "-":  # The default: the only room, or the one that is called so.
             if len(self._rooms) == 1 or DEFAULT_ROOM not in self._rooms:
                 return next(iter(self._rooms.values()))
@@ -433,12 +435,9 @@ class Control:
     async def _prepare_ahead(self, room: Room) -> None:
         while wanted := room.transport.prepare_wanted(PREPARE_AHEAD):
             await self._prepare_entry(room, wanted[0])
-            if self._rooms.get(room.name) is room:
-                room.transport.rebuild(*self._instant(room))
-                self._say(room)
-                self._changed()
-                self._save(room)
-                self._schedule(room)
+            if self._rooms.get(room.name) is not room:
+                return  # It was removed meanwhile.
+            self._after_change(room)
 
     async def _prepare_entry(self, room: Room, entry: Entry) -> None:
         try:

@@ -110,11 +110,21 @@ def make_key(path: Path, replace: bool = False) -> bytes:
         ConfigError: there is one already and ``replace`` is not set, or it cannot be written.
     """
     key = os.urandom(KEY_BYTES)
+    write_key(path, key, replace)
+    return key
+
+
+def write_key(path: Path, key: bytes, replace: bool = False) -> None:
+    """Write a 32-byte key to a file, as :func:`make_key` does.
+
+    Raises:
+        ConfigError: there is one already and ``replace`` is not set, or it cannot be written.
+    """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             write_atomically(path, f"{join_code(key)}\n".encode(), replace)
-            return key
+            return
     except OSError as error:
         raise ConfigError(f"cannot write the room key {path}: {error.strerror}") from None
     raise ConfigError(f"there is a room key at {path} already: remove it first to make another")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from musicsyncd import __version__
 from musicsyncd.clock.filter import HostClock
-from musicsyncd.config import DEFAULT_ROOM, OPEN_ROOM_KEY, PeerConfig
+from musicsyncd.config import DEFAULT_ROOM, OPEN_ROOM_KEY, PeerConfig, make_folder
 from musicsyncd.playback.player import Course
 from musicsyncd.playback.timeline import Timeline
 from musicsyncd.protocol.auth import http_token
@@ -28,7 +28,6 @@ from musicsyncd.system.speaker import Speaker
 from musicsyncd.system.supervision import (
     claim,
     die_with_parent,
-    make_folder,
     notify,
     on_stop_signals,
     raise_priority,

@@ -59,6 +59,7 @@ class Speaker:
         self._store = Store(cache_folder, cache_bytes)
         self._fetcher = Fetcher(token or "")
         self._tracks: dict[bytes, StoredTrack] = {}
+        self._wanted: list[Track] = []
         self._course = Course()
         self._gain = 1.0
         self._channels = "stereo"
@@ -173,9 +174,9 @@ class Speaker:
         if course.mapping is None or self._decoder is None:
             return
         host_ns = course.mapping.host_at(LocalNs(now_ns() + course.delay_duration_ns))
-        wanted = tracks_wanted(course.timeline, host_ns)
-        self._hold(wanted)
-        self._fetcher.want([one for track in wanted if (one := self._tracks.get(track.content_id)) is not None])
+        self._wanted = tracks_wanted(course.timeline, host_ns)
+        self._hold(self._wanted)
+        self._fetcher.want([one for track in self._wanted if (one := self._tracks.get(track.content_id)) is not None])
         self._decoder.want(frames_wanted(course.timeline, host_ns))
 
     def _hold(self, wanted: list[Track]) -> None:
@@ -225,11 +226,9 @@ class Speaker:
 
     def _media_fault(self) -> str:
         """Return what is wrong with the track that sounds or comes next, or with the fetching of it."""
-        course, decoder = self._course, self._decoder
-        if course.mapping is None or decoder is None:
-            return self._fault
-        for track in tracks_wanted(course.timeline, course.mapping.host_at(LocalNs(now_ns()))):
-            fault = self._faults.get(track.content_id) or decoder.faults.get(track.content_id)
+        decoded = self._decoder.faults if self._decoder is not None else {}
+        for track in self._wanted:
+            fault = self._faults.get(track.content_id) or decoded.get(track.content_id)
             if fault is not None:
                 return fault
             stored = self._tracks.get(track.content_id)

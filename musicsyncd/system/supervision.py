@@ -18,6 +18,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import IO, Any
 
+from musicsyncd.config import make_folder
 from musicsyncd.errors import ConfigError
 
 _NOTIFY_TIMEOUT_S = 0.1
@@ -101,19 +102,6 @@ def settle_memory() -> None:
     """Keep what is there at the end of the start out of garbage collections: they hold up the audio callback."""
     gc.collect()
     gc.freeze()
-
-
-def make_folder(folder: Path) -> Path:
-    """Make a folder of our own that nobody else may look into, and return it.
-
-    Raises:
-        ConfigError: when it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise ConfigError(f"cannot make the folder {folder}: {error.strerror}") from None
-    return folder
 
 
 def claim(folder: Path, what: str, instead: str) -> IO[str]:

@@ -11,8 +11,9 @@ import sys
 
 import pytest
 
+from musicsyncd.config import make_folder
 from musicsyncd.errors import ConfigError
-from musicsyncd.system.supervision import claim, make_folder, notify, on_stop_signals, until_stopped
+from musicsyncd.system.supervision import claim, notify, on_stop_signals, until_stopped
 
 
 @pytest.fixture
