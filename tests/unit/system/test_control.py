@@ -534,3 +534,12 @@ async def test_the_host_describes_itself_in_a_few_words(tmp_path, album):
         assert host.control.describe() == "1 of 2 rooms play, 1 speakers are here"
         assert host.control.status()["host"] == {"name": "den"}
         assert host.database.rooms()[1].snapshot["boot_id"] == BOOT
+
+
+@on_a_loop
+async def test_a_command_before_the_rooms_are_there_is_told_so(tmp_path):
+    with running(tmp_path) as host:
+        host.control._rooms.clear()
+        for name in ("-", "main"):
+            with pytest.raises(ControlError, match="only starting"):
+                host.control.pause(name)
