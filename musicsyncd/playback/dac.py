@@ -17,6 +17,7 @@ the least lateness it does show, and nothing in the pairs tells.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,8 +65,10 @@ _MAX_HELD = 8
 _SETTLING_NS = NS_PER_S
 """Before this the card's own steps are not known yet, and only whole buckets are taken for a jump."""
 
-_ISOLATED_NS = 100 * NS_PER_US
-"""A lowest point so far below all others, and thrice their median, was early and is forgotten."""
+_ISOLATED_NS = 2 * NS_PER_US
+_ISOLATED = 4.0
+_MIN_COMPARED = 8
+"""A lowest point so far below the line under all others, and so many times their median, was early and is forgotten."""
 
 _BUCKETS_COMPARED = 24
 _BUCKETS_BEFORE = 4
@@ -80,6 +83,10 @@ _STALLED_TO_COUNT = 3
 
 _UNKNOWN_NS = float(NS_PER_MS)
 """How late a single pair may be; it counts less with every further one."""
+
+_INTERRUPTED_NS = 15 * NS_PER_US
+_GAPS = 32
+"""A callback that learns of a look so much later than the quickest quarter of the last ones did is suspect."""
 
 _GRID = np.linspace(-1.0, 1.0, 33)
 _ZOOMS = 4
@@ -98,12 +105,14 @@ class DacLine:
         ns_per_frame: how long a frame takes.
         uncertainty_ns: about how wrong ``local_ns`` is (two standard deviations), apart from a lateness
             that the card never goes without.
+        rate_uncertainty: the same of ``ns_per_frame``, as a ratio.
     """
 
     dac_frame: int
     local_ns: LocalNs
     ns_per_frame: float
     uncertainty_ns: float
+    rate_uncertainty: float = 0.0
 
     def local_at(self, dac_frame: int) -> LocalNs:
         """Return when a frame sounds, rounded to a nanosecond."""
@@ -136,6 +145,10 @@ class DacModel:
         self._latest = np.zeros(_MAX_BUCKETS)
         self._held: list[tuple[int, int, float]] = []
         self._last_frame = 0
+        self._last_dac_frame = -1
+        self._last_read_ns = 0
+        self._jump_ns = float(_JUMP_NS)
+        self._gaps_ns: deque[int] = deque(maxlen=_GAPS)
         self._last_dac_ns = 0
         self._unlike = 0
         self._begin(0, 0)
@@ -145,40 +158,76 @@ class DacModel:
         """The card's rate against the nominal one, positive when the card runs fast."""
         return ratio_to_ppm(1.0 / (1.0 + self._skew))
 
-    def observe(self, dac_frame: int, dac_local_ns: int, now_local_ns: int = 0) -> bool:
+    def observe(
+        self,
+        dac_frame: int,
+        dac_local_ns: int,
+        now_local_ns: int = 0,
+        *,
+        read_local_ns: int = 0,
+        grain_frames: int = 1,
+        is_early: bool = False,
+    ) -> bool:
         """Take one pair.
 
         Args:
             dac_frame: the card's frame at which the block of this callback begins.
             dac_local_ns: when that frame will leave the converter, as the card says; 0 if it does not.
-            now_local_ns: the same by the callback's own time (now and the latency asked for), used
-                when ``dac_local_ns`` is zero or stalled; 0 if there is none.
+            now_local_ns: the callback's own time, used when ``dac_local_ns`` is zero or stalled; 0 if there is none.
+            read_local_ns: when the card was asked for the time that it says; 0 if that is not known.
+            grain_frames: by how many its pointer moves at once, as far as is known: so late is no jump.
+            is_early: other looks at the card contradict this one.
 
         Returns:
             False when the line began anew: frames were lost, repeated or held up, the card was
             restarted, or its times became usable or unusable.
         """
+        self._jump_ns = _JUMP_NS + (grain_frames - 1) * self._nominal_ns
         usable = dac_local_ns > 0 and dac_local_ns != self._last_dac_ns
         self._last_dac_ns = dac_local_ns
+        went_back = dac_frame <= self._last_dac_frame
+        self._last_dac_frame = dac_frame
+        frame, at_ns = dac_frame, dac_local_ns
+        if 0 < read_local_ns <= dac_local_ns:
+            # What was really seen is the frame that sounds now. The rest is said by the nominal rate, which is wrong.
+            frame, at_ns = dac_frame - round((dac_local_ns - read_local_ns) / self._nominal_ns), read_local_ns
         if self.line is None:
             self.counting = not usable
-            at_ns = now_local_ns if self.counting else dac_local_ns
-            if at_ns > 0:
-                self._restart([(dac_frame, at_ns)])
+            pair = (dac_frame, now_local_ns) if self.counting else (frame, at_ns)
+            if pair[1] > 0:
+                self._restart([pair])
             return True
         if usable == self.counting:
             self._unlike += 1
             if self._unlike >= _STALLED_TO_COUNT and (usable or now_local_ns > 0):
                 self.counting = not usable
-                return self._discontinuity([(dac_frame, dac_local_ns if usable else now_local_ns)])
+                return self._discontinuity([(frame, at_ns) if usable else (dac_frame, now_local_ns)])
         else:
             self._unlike = 0
-        at_ns = now_local_ns if self.counting else dac_local_ns
+        if self.counting:
+            frame, at_ns = dac_frame, now_local_ns
         if at_ns <= 0 or not (usable or self.counting):
             return True
-        if dac_frame <= self._last_frame:
-            return self._discontinuity([(dac_frame, at_ns)])
-        return self._take(dac_frame, at_ns)
+        if went_back:
+            return self._discontinuity([(frame, at_ns)])
+        if read_local_ns > 0:
+            if read_local_ns == self._last_read_ns:
+                return True  # The card was not asked again for this block.
+            self._last_read_ns = read_local_ns
+            suspect = is_early or self._was_interrupted(now_local_ns - read_local_ns)
+            if suspect and self._lateness_ns(frame, at_ns) < 0.0:
+                return True
+        return self._take(frame, at_ns)
+
+    def _was_interrupted(self, since_read_ns: int) -> bool:
+        """Say whether time may have passed between the two halves of a look: that at the clock, that at the pointer.
+
+        That is the order in which ALSA's plugins take them. If the thread has to wait just then, the pair is early,
+        which cards never are; but then it is also longer ago than usual when the callback learns of it.
+        """
+        gaps = self._gaps_ns
+        gaps.append(since_read_ns)
+        return since_read_ns > sorted(gaps)[len(gaps) // 4] + _INTERRUPTED_NS
 
     def restart(self) -> None:
         """Forget where frames sound, but not the crystal's rate: for an underrun that the card told of."""
@@ -219,7 +268,7 @@ class DacModel:
         """Add a pair, or hold it back while it may be an outlier or the first after a jump."""
         late_ns = self._lateness_ns(dac_frame, at_ns)
         settled = (dac_frame - self._origin_frame) * self._nominal_ns > _SETTLING_NS
-        tolerance_ns = _JUMP_NS + 1.25 * self._latest_ns
+        tolerance_ns = self._jump_ns + 1.25 * self._latest_ns
         if abs(late_ns) <= tolerance_ns or not settled:
             for _, _, held_ns in self._held:
                 self._note_lateness(held_ns)
@@ -253,8 +302,8 @@ class DacModel:
         y = (at_ns - self._origin_ns) - x
         if x >= self._bucket_end:
             self._open_bucket(x, y)
-        last = self._buckets - 1
         # Which of two is lower is asked along the line, or a card that is far off would always keep the last.
+        last = self._buckets - 1
         if y - self._skew * x < self._y[last] - self._skew * self._x[last]:
             self._x[last], self._y[last] = x, y
         self._note_lateness(y - self._intercept_ns - self._skew * x)
@@ -309,7 +358,7 @@ class DacModel:
 
     def _early_outlier(self, x: Array, y: Array) -> int | None:
         """Return the index of a point that is alone below the line under all others, if there is one."""
-        if len(x) < 4:
+        if len(x) < _MIN_COMPARED:
             return None
         along = y - self._skew * x
         lowest, second = np.argpartition(along, 1)[:2].tolist()
@@ -317,9 +366,9 @@ class DacModel:
             return None
         others_x, others_y = np.delete(x, lowest), np.delete(y, lowest)
         skew, height = self._envelope(others_x, others_y)
-        usual_ns = float(np.median(others_y - skew * others_x - height))
+        usual_ns = _middle(others_y - skew * others_x - height)
         below_ns = height + skew * x[lowest] - y[lowest]
-        return int(lowest) if below_ns > _ISOLATED_NS + 3.0 * usual_ns else None
+        return int(lowest) if below_ns > _ISOLATED_NS + _ISOLATED * usual_ns else None
 
     def _forget(self, index: int) -> None:
         """Drop a bucket; if it is the open one, the next pair opens another."""
@@ -339,7 +388,7 @@ class DacModel:
         if not splits.size:
             return None
         least_after = np.minimum.accumulate(whole[::-1])[::-1][splits]
-        late = np.flatnonzero(least_after > _JUMP_NS + _UNUSUAL * float(np.median(whole)))
+        late = np.flatnonzero(least_after > self._jump_ns + _UNUSUAL * _middle(whole))
         if late.size:
             return len(self._above) - 1 - len(whole) + int(splits[late[0]])
         # A line that began just before a gap has too few points of its own to compare with. Then it is the many
@@ -347,7 +396,7 @@ class DacModel:
         for split in range(1, _BUCKETS_BEFORE):
             after = whole[split:]
             least = float(after.min())
-            if len(after) >= _BUCKETS_AGREE and least > _JUMP_NS + _UNUSUAL * (float(np.median(after)) - least):
+            if len(after) >= _BUCKETS_AGREE and least > self._jump_ns + _UNUSUAL * (_middle(after) - least):
                 return len(self._above) - 1 - len(whole) + split
         return None
 
@@ -375,4 +424,10 @@ class DacModel:
             local_ns=LocalNs(self._origin_ns + round(x_now + self._intercept_ns + self._skew * x_now)),
             ns_per_frame=self._nominal_ns * (1.0 + self._skew),
             uncertainty_ns=uncertainty_ns,
+            rate_uncertainty=2.0 * self._skew_sigma,
         )
+
+
+def _middle(values: Array) -> float:
+    """Return the median; the upper one of two. ``np.median`` imports a module at its first use, which takes a block."""
+    return float(np.sort(values)[len(values) // 2])

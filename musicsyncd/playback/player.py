@@ -17,6 +17,7 @@ import numpy as np
 
 from musicsyncd.clock.mapping import ClockMapping
 from musicsyncd.playback.dac import DacModel
+from musicsyncd.playback.pointer import PointerWatch
 from musicsyncd.playback.renderer import FrameSources, Renderer, Samples
 from musicsyncd.playback.servo import Plan, Servo
 from musicsyncd.playback.timeline import Timeline
@@ -68,6 +69,7 @@ class Player:
         self.sounding = False
         self.blocks = 0
         self.dac = DacModel(card_rate_hz)
+        self._pointer = PointerWatch()
         self._card_rate_hz = card_rate_hz
         self._servo = Servo()
         self._renderer = Renderer(card_rate_hz, channels, sources)
@@ -128,7 +130,15 @@ class Player:
 
     # -- the audio callback's side -------------------------------------------------------------
 
-    def render(self, out: Samples, dac_frame: int, dac_local_ns: int, now_local_ns: int, broken: bool = False) -> None:
+    def render(
+        self,
+        out: Samples,
+        dac_frame: int,
+        dac_local_ns: int,
+        now_local_ns: int,
+        broken: bool = False,
+        read_local_ns: int = 0,
+    ) -> int:
         """Fill the block that begins with the card's frame ``dac_frame``.
 
         Args:
@@ -137,11 +147,42 @@ class Player:
             dac_local_ns: when the card says that this block will sound; 0 if it does not say.
             now_local_ns: the local clock now.
             broken: there was an underrun before this block: frames and time are no longer on the line.
+            read_local_ns: when the card was asked for ``dac_local_ns``; 0 if that is not known.
+
+        Returns:
+            The local time until which the block had best be kept, so that the next look at the card tells most
+            (:class:`PointerWatch`); 0 for no reason to wait.
         """
         self.blocks += 1
         if broken:
             self.dac.restart()
-        steady = self.dac.observe(dac_frame, dac_local_ns, now_local_ns) and not broken
+        look = self._look(dac_frame, dac_local_ns, read_local_ns)
+        line = self.dac.line
+        going_on = self.dac.observe(
+            dac_frame,
+            dac_local_ns,
+            now_local_ns,
+            read_local_ns=read_local_ns,
+            grain_frames=self._pointer.grain_frames,
+            is_early=look is not None and line is not None and self._pointer.contradicts(line, *look),
+        )
+        steady = going_on and not broken
+        if not steady:
+            self._pointer.restart(now_local_ns, ran_dry=broken)
+        self._fill(out, dac_frame, now_local_ns, steady)
+        line = self.dac.line
+        if look is None or line is None or self.dac.counting:
+            return 0
+        self._pointer.observe(dac_frame, *look)
+        return self._pointer.next_look_ns(line, dac_frame + len(out), len(out), now_local_ns)
+
+    def _look(self, dac_frame: int, dac_local_ns: int, read_local_ns: int) -> tuple[int, int] | None:
+        """Return the frame that the card's pointer showed, and when; None if that is not known."""
+        if not 0 < read_local_ns <= dac_local_ns:
+            return None
+        return dac_frame - round((dac_local_ns - read_local_ns) * self._card_rate_hz / NS_PER_S), read_local_ns
+
+    def _fill(self, out: Samples, dac_frame: int, now_local_ns: int, steady: bool) -> None:
         course, before = self._course, self._playing
         line = self.dac.line
         if line is None or course.mapping is None:

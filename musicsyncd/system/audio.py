@@ -12,7 +12,9 @@ stream began under a third; :class:`StreamClock` finds out which, from the strea
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
+import math
 import os
 import re
 import time
@@ -26,7 +28,7 @@ import numpy.typing as npt
 from musicsyncd.errors import DeviceError
 from musicsyncd.system.monotonic import now_ns
 from musicsyncd.system.output import BLOCK_FRAMES, FALLBACK_RATE_HZ, RenderBlock
-from musicsyncd.units import NS_PER_S, s_to_ns
+from musicsyncd.units import NS_PER_MS, NS_PER_S, s_to_ns
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,10 @@ _RELAX_PPM = 100
 
 _PRIORITY = 10
 """Of the audio thread: above everything ordinary, below the kernel's own threads and a sound server's."""
+
+
+_MAX_WAIT_NS = 60 * NS_PER_MS
+"""No block is kept back longer, whatever is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +219,14 @@ class PortAudioOutput:
         self.underruns = 0
         self.description = found.stable_name
         self.channels = min(found.channels, 2)
+        self._is_alsa = found.api == "ALSA"
         self.clock = StreamClock()
         self._render: RenderBlock | None = None
         self._frame = 0
         self._fault = ""
         self.rate_hz = self._rate(found, rate_hz)
+        if self._is_alsa:
+            _ask_for_short_periods(self._sounddevice, 1 + math.ceil(buffer_ms / 1000 * self.rate_hz / BLOCK_FRAMES))
         try:
             self._stream = self._sounddevice.OutputStream(
                 samplerate=self.rate_hz,
@@ -288,8 +297,13 @@ class PortAudioOutput:
             sounds_ns = self.clock.to_local_ns(when.outputBufferDacTime, when.currentTime, local_ns)
             if sounds_ns == 0:  # The card does not say: it is about as long from now as PortAudio holds sound.
                 sounds_ns = local_ns + self._latency_ns
+            read_ns = 0
+            if self._is_alsa:  # There "now" is when the card was asked, and it is asked again once it has its block.
+                read_ns = self.clock.to_local_ns(when.currentTime, when.currentTime, local_ns)
             if self._render is not None:
-                self._render(out, self._frame, sounds_ns, local_ns, broken)
+                until_ns = self._render(out, self._frame, sounds_ns, local_ns, broken, read_ns)
+                if read_ns:
+                    _wait(until_ns)
         except Exception as error:  # An exception here would end the stream without a word.
             out.fill(0.0)
             self._fault = f"{type(error).__name__}: {error}"
@@ -300,6 +314,23 @@ def _hurry() -> None:
     """Give the calling thread real-time priority, where this user may have it; quietly without where not."""
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(_PRIORITY))
+
+
+def _ask_for_short_periods(sounddevice: Any, periods: int) -> None:  # noqa: ANN401 - the module has no types
+    """Have ALSA wake PortAudio for every block; by itself it divides any buffer by four and rounds up to blocks.
+
+    The fewer blocks at a time, the more sound is left in the card whenever it asks for more. The function is in
+    PortAudio's public ``pa_linux_alsa.h``, but ``sounddevice`` does not hand it on. Without it all works, too.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(sounddevice._libname).PaAlsa_SetNumPeriods(periods)
+
+
+def _wait(until_local_ns: int) -> None:
+    """Keep the block back until then: PortAudio hands it over when the callback returns, and looks at the card next."""
+    wait_ns = min(until_local_ns - now_ns(), _MAX_WAIT_NS) if until_local_ns else 0
+    if wait_ns > 0:
+        time.sleep(wait_ns / NS_PER_S)
 
 
 def _say(device: Device, error: Exception) -> str:

@@ -21,9 +21,11 @@ from musicsyncd.units import NS_PER_S, ms_to_ns, ns_to_s
 
 log = logging.getLogger(__name__)
 
-RenderBlock = Callable[[npt.NDArray[np.float32], int, int, int, bool], None]
+RenderBlock = Callable[[npt.NDArray[np.float32], int, int, int, bool, int], int]
 """Fill (frames, channels) that begin with this frame of the card and sound at this local time (0: unknown).
-The fourth argument is the local time now, the last one whether there was an underrun before this block."""
+The fourth argument is the local time now, the fifth whether there was an underrun before this block, the last one
+when the card was asked for the time that it says (0: unknown). Returns until when the block had best be kept back,
+where the card is asked right after it was given one; 0 for no reason to."""
 
 BLOCK_FRAMES = 1024
 """A block of 21 ms at 48 kHz: below it Python's share of the work grows, above it reactions get slow."""
@@ -112,7 +114,7 @@ class NullOutput:
                 frame += -(ahead_ns * self.rate_hz // NS_PER_S) + BLOCK_FRAMES
                 broken = True
                 continue
-            render(block, frame, sounds_ns, now_ns(), broken)
+            render(block, frame, sounds_ns, now_ns(), broken, 0)
             broken = False
             self._take(block, frame)
             frame += BLOCK_FRAMES

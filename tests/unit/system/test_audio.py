@@ -278,13 +278,15 @@ class Recorder:
     """Notes what a card asks for; may fail."""
 
     def __init__(self):
-        self.calls, self.error = [], None
+        self.calls, self.read_ns, self.error, self.until_ns = [], [], None, 0
 
-    def __call__(self, out, frame, sounds_ns, local_ns, broken):
+    def __call__(self, out, frame, sounds_ns, local_ns, broken, read_ns):
         self.calls.append((frame, sounds_ns, local_ns, broken))
+        self.read_ns.append(read_ns)
         out.fill(0.5)
         if self.error is not None:
             raise self.error
+        return self.until_ns
 
 
 def ask(output, dac_s=None, current_s=None, underflow=False):
@@ -403,6 +405,40 @@ def test_what_goes_wrong_in_a_block_is_silence_and_a_line_and_the_stream_goes_on
     recorder.error = None
     assert (ask(output) == 0.5).all()
     assert recorder.calls[-1][0] == 3 * BLOCK_FRAMES
+
+
+def test_when_an_alsa_card_was_looked_at_is_told(portaudio):
+    recorder = Recorder()
+    output = opened(portaudio, recorder)
+    ask(output, dac_s=50.08, current_s=now_ns() / NS_PER_S)
+    assert 0 <= recorder.calls[0][2] - recorder.read_ns[0] < NS_PER_MS
+    ask(output, dac_s=0.0, current_s=0.0)
+    assert recorder.read_ns[1] == 0
+
+
+def test_under_another_api_now_may_be_anything_and_nobody_waits(portaudio, monkeypatch):
+    monkeypatch.delattr("musicsyncd.system.audio.time.sleep")
+    portaudio.query_hostapis = lambda: ({"name": "JACK Audio Connection Kit"},)
+    recorder = Recorder()
+    recorder.until_ns = now_ns() + NS_PER_S
+    output = opened(portaudio, recorder)
+    ask(output)
+    assert recorder.read_ns == [0]
+    assert output.healthy()
+    assert output._fault == ""
+
+
+@pytest.mark.parametrize(("for_ms", "waits_ms"), [(12, 12), (-3, None), (5000, 60)])
+def test_a_block_is_kept_back_as_long_as_is_asked_but_not_for_ever(portaudio, monkeypatch, for_ms, waits_ms):
+    waits_s = []
+    monkeypatch.setattr("musicsyncd.system.audio.time.sleep", waits_s.append)
+    recorder = Recorder()
+    output = opened(portaudio, recorder)
+    ask(output)
+    assert waits_s == []
+    recorder.until_ns = now_ns() + for_ms * NS_PER_MS
+    ask(output)
+    assert waits_s == ([] if waits_ms is None else [pytest.approx(waits_ms / 1000, abs=0.003)])
 
 
 def test_closing_stops_at_once(portaudio):
