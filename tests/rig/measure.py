@@ -10,13 +10,17 @@ speakers is read from the audio itself and not from what a system says of itself
     sudo ./measure.py SYSTEM --net wire,wire --ppm 60,-40 --seconds 60
 
 SYSTEM: a name in SYSTEMS below. Prints one JSON object; --keep DIR keeps the captures.
-Needs: root, gcc, iproute2, ethtool, util-linux, libasound2-dev, numpy, soundfile.
+Needs root, Python with numpy, scipy and soundfile, and (the last line for the comparison with Snapcast only)
+
+    apt-get install gcc libc6-dev libasound2-dev libportaudio2 iproute2 ethtool util-linux
+    apt-get install snapserver snapclient ffmpeg
 """
 
 import argparse
 import contextlib
 import http.client
 import json
+import math
 import os
 import shutil
 import signal
@@ -288,7 +292,15 @@ def musicsyncd(room, track, players, args):
 SYSTEMS = {"snapcast": snapcast, "sendspin": sendspin, "musicsyncd": musicsyncd}
 
 
-def main():
+def span(words):
+    """EVENT:FROM:TO as (words, event, seconds after it, seconds after it or infinity)."""
+    event, begin, end = words.split(":")
+    if event not in ("start", "late", "cut", "mend", "both"):
+        raise ValueError(event)
+    return words, event, float(begin), float(end) if end else math.inf
+
+
+def arguments(argv=None):
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("system", choices=SYSTEMS)
     a.add_argument("--net", default="wire,wire", help="one profile a player: wire, wifi, busy")
@@ -301,6 +313,13 @@ def main():
     a.add_argument("--settle", type=float, default=10, help="seconds of sound left out of the figures")
     a.add_argument("--late", type=float, default=0, help="start the last player this many seconds after the others")
     a.add_argument("--cut", default="", help="AT,FOR: the network is gone for FOR seconds from second AT")
+    a.add_argument(
+        "--spans",
+        default=[],
+        type=lambda words: [span(one) for one in words.split(",")],
+        help="EVENT:FROM:TO,…: each pair's figures of these seconds after an event as well; EVENT is start, late, cut, "
+        "mend, or both (the pair's first sound together), TO may be empty. A window belongs to its middle",
+    )
     a.add_argument(
         "--do",
         default="",
@@ -319,7 +338,16 @@ def main():
         help="path of its command (a virtual environment with Python 3.12 and sendspin==9.0.0)",
     )
     a.add_argument("--command", default="musicsyncd", help="how musicsyncd is started")
-    args = a.parse_args()
+    args = a.parse_args(argv)
+    happens = {"start", "both"} | ({"late"} if args.late else set()) | ({"cut", "mend"} if args.cut else set())
+    for words, event, *_ in args.spans:
+        if event not in happens:
+            a.error(f"--spans {words}: nothing is {event}")
+    return args
+
+
+def main():
+    args = arguments()
     nets, ppms = args.net.split(","), [float(x) for x in args.ppm.split(",")]
     assert len(nets) == len(ppms)
     skews = [float(x) for x in args.clock_ppm.split(",")] if args.clock_ppm else [0.0] * (len(nets) + 1)
@@ -345,8 +373,8 @@ def main():
         if args.late:
             events.append((args.late, "late"))
         if args.cut:
-            at, span = map(float, args.cut.split(","))
-            events += [(at, "cut"), (at + span, "mend")]
+            at, gone = map(float, args.cut.split(","))
+            events += [(at, "cut"), (at + gone, "mend")]
         for part in filter(None, args.do.split(";")):
             at, words = part.split(":", 1)
             events.append((float(at), words.split()))
@@ -442,6 +470,16 @@ def reactions(run, src, src_rate, args, done, n):
     return out
 
 
+def within_spans(d, spans, marks):
+    """A pair's figures (µs) of each span alone; none where no window of it lies there."""
+    marks, out = dict(marks, both=d[0, 0]), {}
+    for words, event, begin, end in spans:
+        since = d[:, 0] - marks[event]
+        found = truth.summary(d[(since >= begin) & (since < end)])
+        out[words] = {k: round(float(v), 2) for k, v in found.items()}
+    return out
+
+
 def report(run, src, src_rate, args, marks, n):
     cards = {i: truth.load(f"{run}/card{i}") for i in range(1, n + 1)}
     tracks = {i: truth.track(c, src, src_rate, card_rate=args.rate) for i, c in cards.items()}
@@ -491,6 +529,8 @@ def report(run, src, src_rate, args, marks, n):
                     s[f"within_{name}_first_after_s"] = (
                         round(float(d[first[0], 0] - d[0, 0]), 2) if len(first) else None
                     )
+                if args.spans:
+                    s["spans"] = within_spans(d, args.spans, marks)
                 out["pairs"][f"{i}-{j}"] = s
     return out
 

@@ -30,7 +30,7 @@ class Listener:
         self._wanted = blocks
         self._late = late or {}
 
-    def __call__(self, out, frame, sounds_ns, at_ns, broken):
+    def __call__(self, out, frame, sounds_ns, at_ns, broken, read_ns):
         out[:, 0] = (frame + np.arange(len(out))) % 1000 / 1000
         out[:, 1] = -out[:, 0]
         self.calls.append((frame, sounds_ns, at_ns, broken))
