@@ -17,6 +17,7 @@ import numpy as np
 
 from musicsyncd.clock.mapping import ClockMapping
 from musicsyncd.playback.dac import DacModel
+from musicsyncd.playback.mixer import Mixer
 from musicsyncd.playback.pointer import PointerWatch
 from musicsyncd.playback.renderer import FrameSources, Renderer, Samples
 from musicsyncd.playback.servo import Plan, Servo
@@ -25,9 +26,6 @@ from musicsyncd.units import NS_PER_MS, NS_PER_S, LocalNs, ppm_to_ratio
 
 CROSSFADE_FRAMES = 480
 """Of a step from one position to another: 10 ms at 48 kHz."""
-
-GAIN_RAMP_DURATION_NS = 30 * NS_PER_MS
-"""From silence to full volume: fast enough for a fader, slow enough to be no click."""
 
 CONTROL_DURATION_NS = 25 * NS_PER_MS
 """From a datagram's arrival to the first decoded chunk of another position, on a slow machine."""
@@ -62,6 +60,8 @@ class Player:
         plan: the newest block's place in host time, None before the first.
         sounding: a track was in the newest block.
         blocks: rendered so far; a watchdog sees by it that the card still asks.
+        dac: when the card's frames sound.
+        mixer: volume and channels.
     """
 
     def __init__(self, card_rate_hz: int, channels: int, sources: FrameSources) -> None:
@@ -69,14 +69,13 @@ class Player:
         self.sounding = False
         self.blocks = 0
         self.dac = DacModel(card_rate_hz)
+        self.mixer = Mixer(card_rate_hz)
         self._pointer = PointerWatch()
         self._card_rate_hz = card_rate_hz
         self._servo = Servo()
         self._renderer = Renderer(card_rate_hz, channels, sources)
         self._course = Course()
         self._playing = Course()
-        self._gain = self._target_gain = 1.0
-        self._channels = "stereo"
         self._buffered_ns = 0
         self._scratch = np.zeros((0, channels), np.float32)
 
@@ -85,19 +84,6 @@ class Player:
     def follow(self, course: Course) -> None:
         """From the next block on, follow this."""
         self._course = course
-
-    def set_gain(self, gain: float) -> None:
-        """Ramp to an amplitude, 0…1."""
-        self._target_gain = gain
-
-    def set_channels(self, channels: str) -> None:
-        """Play ``stereo``, or ``left``, ``right`` or their mean (``mono``) on both sides of a stereo card."""
-        self._channels = channels
-
-    @property
-    def silent(self) -> bool:
-        """The gain has come down to nothing."""
-        return self._gain == 0.0
 
     @property
     def starved_frames(self) -> int:
@@ -206,10 +192,9 @@ class Player:
         )
         if was_sounding or self.sounding:
             self._blend(plan, course, before, out, was_sounding)
-            self._choose_channels(out)
-            self._apply_gain(out)
+            self.mixer.apply(out)
         else:
-            self._gain = self._target_gain
+            self.mixer.settle()
 
     def _note_buffered(self, buffered_ns: int) -> None:
         # The longest of late, forgotten slowly: a change must be in time for the worst block, not the mean.
@@ -241,30 +226,6 @@ class Player:
         out[:frames] *= rise
         old *= 1.0 - rise
         out[:frames] += old
-
-    def _choose_channels(self, out: Samples) -> None:
-        channels = self._channels
-        if channels == "stereo" or out.shape[1] != 2:
-            return
-        if channels == "mono":
-            out[:, 0] += out[:, 1]
-            out[:, 0] *= np.float32(0.5)
-            out[:, 1] = out[:, 0]
-        else:
-            chosen = 0 if channels == "left" else 1
-            out[:, 1 - chosen] = out[:, chosen]
-
-    def _apply_gain(self, out: Samples) -> None:
-        gain, target = self._gain, self._target_gain
-        if gain != target:
-            step = NS_PER_S / (GAIN_RAMP_DURATION_NS * self._card_rate_hz)
-            ramp = gain + np.sign(target - gain) * step * np.arange(1, len(out) + 1)
-            np.clip(ramp, min(gain, target), max(gain, target), out=ramp)
-            out *= ramp.astype(np.float32)[:, None]
-            self._gain = float(ramp[-1])
-        elif gain != 1.0:
-            out *= np.float32(gain)
-        np.clip(out, -1.0, 1.0, out=out)
 
 
 def _rise(frames: int) -> Samples:

@@ -88,8 +88,8 @@ class Speaker:
         self._decoder = DecodeAhead(self._open_track, opened.channels)
         self._player = Player(opened.rate_hz, opened.channels, self._decoder)
         self._player.follow(self._course)
-        self._player.set_gain(self._gain)
-        self._player.set_channels(self._channels)
+        self._player.mixer.set_gain(self._gain)
+        self._player.mixer.set_channels(self._channels)
         self._output = opened
         self._fault = ""
         self._blocks, self._blocks_at_ns = 0, now_ns()
@@ -132,9 +132,9 @@ class Speaker:
         player = self._player
         if player is None or not player.sounding:
             return
-        player.set_gain(0.0)
+        player.mixer.set_gain(0.0)
         for _ in range(25):
-            if player.silent:
+            if player.mixer.silent:
                 break
             await asyncio.sleep(0.02)
         await asyncio.sleep(min(0.25, ns_to_s(player.lead_duration_ns)))
@@ -156,13 +156,13 @@ class Speaker:
         """Ramp to an amplitude, 0…1."""
         self._gain = gain
         if self._player is not None:
-            self._player.set_gain(gain)
+            self._player.mixer.set_gain(gain)
 
     def set_channels(self, channels: str) -> None:
         """Play ``stereo``, or ``left``, ``right`` or their mean (``mono``) on both sides."""
         self._channels = channels
         if self._player is not None:
-            self._player.set_channels(channels)
+            self._player.mixer.set_channels(channels)
 
     def set_host(self, address: str, port: int) -> None:
         """Fetch tracks from here."""

@@ -158,7 +158,7 @@ class Playing:
 
     def __init__(self, music: Music) -> None:
         self.player = Player(CARD_HZ, CHANNELS, music)
-        self.player.set_gain(0.5)
+        self.player.mixer.set_gain(0.5)
         self._timeline = music.timeline
         self._random = np.random.default_rng(2)
         self._out = np.empty((BLOCK_FRAMES, CHANNELS), np.float32)

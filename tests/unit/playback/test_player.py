@@ -162,12 +162,12 @@ def test_gain_ramps_and_reaches_silence():
     player.follow(course(BEGIN - 10 * NS_PER_S))
     card = Card(player)
     card.play(5)
-    player.set_gain(0.0)
+    player.mixer.set_gain(0.0)
     out = card.play(2)[:, 0]
     assert out[0] > 0.45
     assert np.abs(np.diff(out)).max() < 1e-3
     assert out[-1] == 0.0
-    assert player.silent
+    assert player.mixer.silent
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_channel_choice(choice, expected):
             return 0
 
     player = Player(RATE, 2, Sides())
-    player.set_channels(choice)
+    player.mixer.set_channels(choice)
     player.follow(course(BEGIN - NS_PER_S))
     out = Card(player).play(3)
     np.testing.assert_allclose(out[-1] * 10, expected, rtol=1e-5)

@@ -216,7 +216,9 @@ def test_a_card_that_goes_is_opened_again_and_everything_is_as_it_was(rig, caplo
         await until(lambda: len(rig.cards) == 2 and speaker.ready)
         assert first.closed
         player = speaker._player
-        assert (player._course, player._target_gain, player._channels) == (course, 0.25, "left")
+        mixer = player.mixer
+        assert (player._course, mixer._target_gain) == (course, 0.25)
+        assert mixer._target_mix.tolist() == [[1, 1], [0, 0]]
         rig.card.underruns = 2
         assert speaker.stats().underruns == 5
         assert speaker.stats().fault == ""
@@ -306,7 +308,7 @@ def test_fading_out_ends_when_it_is_heard_and_not_later_than_half_a_second(rig):
         track = rig.put_track()
         await speaker.open()
         await speaker.fade_out()  # Nothing sounds: nothing to wait for.
-        assert speaker._player._target_gain == 1.0
+        assert speaker._player.mixer._target_gain == 1.0
         speaker.follow(playing(track))
         await heard(rig)
         fading = asyncio.create_task(speaker.fade_out())
