@@ -88,6 +88,9 @@ _INTERRUPTED_NS = 15 * NS_PER_US
 _GAPS = 32
 """A callback that learns of a look so much later than the quickest quarter of the last ones did is suspect."""
 
+_MEAN_TO_QUARTILE = 3.5
+"""Of an exponential distribution: 1 / ln(4/3)."""
+
 _GRID = np.linspace(-1.0, 1.0, 33)
 _ZOOMS = 4
 """Each level of the search is 16 times as fine as the one before: ±500 ppm ends at 0.008 ppm."""
@@ -411,7 +414,9 @@ class DacModel:
     def _publish(self, x_now: float, x: Array) -> None:
         """Make the line of what was fitted, and say how sure it is."""
         count = len(x)
-        noise_ns = max(float(self._above.mean()), self._nominal_ns / 8)
+        # The lower quartile, as half of the looks at a card in steps are late by a whole one.
+        lateness_ns = _MEAN_TO_QUARTILE * float(np.sort(self._above)[count // 4])
+        noise_ns = max(lateness_ns, self._nominal_ns / 8)
         spread = float(x.std()) if count > 1 else 0.0
         if spread > 0.0:
             fitted_sigma = 2.0 * noise_ns / (count * spread)
