@@ -11,19 +11,26 @@ the fastest *other* packet down, so a queue on one way only does not move it. Th
 a function of the slope is concave and piecewise linear; with the prior's parabola taken
 off, cutting planes find its maximum exactly, in two or three cuts from a good start.
 
-Few samples touch the gap, so the line is then refined by reweighted least squares over
-all of them, with the gap's half width (the least one-way delay, common to both ways)
-and the skew's own rate of change as further unknowns. A packet earlier than the gap's
-edge cannot be and weighs much; a late one was queued and weighs little.
+Few samples touch the gap, and where no packet is unhindered its edge is blurred. So the line is
+then fitted to all samples by likelihood. A packet's lateness (its delay less the mode of
+all delays) is spread as half a bell below zero, as wide as the edge is blurred, and half of
+Student's distribution above, as wide as queues are usual: from a sharp edge, where the fastest
+packets decide, to a bell, where all count alike. Both ways have this core in common, because one way
+alone cannot tell its own delay from an offset; each has its own share of packets that were queued
+for much longer and say nothing. Further unknowns are the mode itself and how the skew has
+wandered. Everything is found together by expectation and maximisation.
 
 Sources: Moon, Skelly and Towsley, "Estimation and removal of clock skew from network
 delay measurements" (INFOCOM 1999) for the gap; Kelley, "The cutting-plane method" (1960);
-Holland and Welsch, "Robust regression using iteratively reweighted least-squares" (1977).
-The constants are from tests/bench/clock.py unless they say otherwise.
+Dempster, Laird and Rubin, "Maximum likelihood from incomplete data via the EM algorithm" (1977);
+Lange, Little and Taylor, "Robust statistical modeling using the t distribution" (1989); Fernández and
+Steel, "On Bayesian modeling of fat tails and skewness" (1998) for the two halves.
+The constants are from tests/bench/clock.py and from recorded exchanges unless they say otherwise.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,26 +41,53 @@ Floats = npt.NDArray[np.float64]
 _EXPIRY_US_PER_S2 = 0.03
 """A bound of age a is slackened by this times a²: a skew that changes by 0.06 ppm a second."""
 
-_CURVE_US_PER_S2 = 0.02
-"""How large half the skew's rate of change may be (one sigma): 0.04 ppm a second, a board that warms up."""
+_WANDER_EDGES_S = np.array([0.0, 10.0, 26.0, 65.0])
+"""Ages between which the skew's rate of change is taken to be constant; three spans do as well as six."""
 
-_WANDER_US_PER_S2 = 0.02
-"""What the curve does not explain, one sigma, times a²."""
+_WALK_PPM_PER_SQRT_S = 0.02
+"""A skew's random walk."""
 
-_SCALE_QUANTILE = 0.15
-"""Of a direction's distances from the edge: how wide its cluster of unhindered packets is."""
+_RAMP_PPM_PER_S = 0.032
+_RAMP_DURATION_S = 15.0
+"""One sigma of how fast a skew ramps when a board warms up, and for how long it goes on so."""
+
+_FREEDOM = 3.0
+"""Of Student's distribution: its tail is that of delays, and its powers are whole."""
+
+_EARLY_AREA = math.sqrt(math.pi / 2)
+_LATE_AREA = math.pi * math.sqrt(_FREEDOM) / 4
+"""Under the two halves of the core, for a width and a height of one."""
+
+_START_QUANTILE = 0.08
+"""Of a way's distances from the gap's edge: a first guess of the core's width, from the better way."""
 
 _MIN_RANK = 2
 """The line passes through two or three of a few samples, and their distances say nothing."""
 
-_SCALE_FLOOR_US = 10.0
-"""No cluster is taken to be narrower: time stamps have noise of their own."""
+_LEAST_WIDTH_US = 2.0
+"""Of either half: time stamps have noise of their own."""
 
-_EARLY_US = 4.0
-"""One sigma of a packet that is earlier than the gap's edge."""
+_LEAST_START_US = 5.0
+_LEAST_DISTANCE_US = 0.5
 
-_ROUNDS = 4
-"""Of reweighting; twice as many changed nothing that can be measured."""
+_MOST_EARLY_US = 30.0
+"""Of the early half. Stamps and switches blur an edge by tens of microseconds; a wider blur is queues on both ways."""
+
+_MOST_LATE_US = 300.0
+"""Of the late half: what is spread more widely was queued, and is no measure of the core."""
+
+_ALIKE_SAMPLES = 2.0
+"""So many imagined samples say that both halves are equally wide, which decides as long as there are few."""
+
+_QUEUED_SHARE = 0.2
+_QUEUED_SAMPLES = 4.0
+"""The share of queued packets that is expected, and how many samples this is worth."""
+
+_QUEUE_WIDTH = 10.0
+"""How many times wider than the core the delays of queued packets are spread."""
+
+_ROUNDS = 10
+"""Of expectation and maximisation; three times as many bring another twentieth."""
 
 _MAX_CUTS = 40
 """Far more than any run has needed; the answer is then good, only not the best."""
@@ -95,7 +129,9 @@ class Line:
     Attributes:
         offset_us: host minus local, from the reference.
         skew_ppm: its slope.
-        half_us: the least one-way delay that both ways have in common.
+        half_us: the usual one-way delay of an unhindered packet, if both ways are alike.
+        blur_us: how much earlier than that a packet may well be; one sigma.
+        free_exchanges: how many the line rests on, as others were queued.
         offset_sigma_us: formal, without what no sample can show (a path's asymmetry).
         skew_sigma_ppm: formal.
     """
@@ -103,6 +139,8 @@ class Line:
     offset_us: float
     skew_ppm: float
     half_us: float
+    blur_us: float
+    free_exchanges: float
     offset_sigma_us: float
     skew_sigma_ppm: float
 
@@ -195,10 +233,95 @@ def _crossing(left: _Cut, right: _Cut, centre_ppm: float, half_variance: float) 
     return min(max(crossing_ppm, top_right_ppm), top_left_ppm)
 
 
+class _Core:
+    """How late the packets of both ways are, as far as it is known.
+
+    Attributes:
+        early_us: the width of the early half.
+        free: how many of the samples that were weighed last were not queued, of both ways.
+    """
+
+    def __init__(self, late_us: Floats, split: int) -> None:
+        self._split = split
+        width_us = max(min(_low(np.abs(late_us[:split])), _low(np.abs(late_us[split:]))), _LEAST_START_US)
+        self._late_us = min(width_us, _MOST_LATE_US)
+        self.early_us = min(self._late_us / 2, _MOST_EARLY_US)
+        self._queued = np.full(len(late_us), _QUEUED_SHARE)
+        self.free = 0.0
+
+    def weigh(self, late_us: Floats) -> Floats:
+        """Return each sample's weight in least squares (1/µs²), and learn from the samples for the next time."""
+        waited_us = np.maximum(late_us, 0.0)
+        waited_us2 = waited_us * waited_us
+        spread_us2 = _FREEDOM * self._late_us**2
+        near = 1.0 / (spread_us2 + waited_us2)
+        shape = spread_us2 * near
+        height = 1.0 / (_EARLY_AREA * self.early_us + _LATE_AREA * self._late_us)
+        core = (height - height * self._queued) * (shape * shape)
+        # The density of queueing starts at zero, as two or more queues in a row have it, and has a heavy tail.
+        queue_us = _QUEUE_WIDTH * self._late_us
+        beyond_us = waited_us + queue_us
+        queue = (2 * queue_us) * self._queued * waited_us / (beyond_us * beyond_us * beyond_us)
+        free = core / (core + queue)
+        late_weight = (_FREEDOM + 1) * free * near
+        weight: Floats = np.where(late_us < 0, 1 / self.early_us**2, late_weight)
+        before_us = late_us - waited_us
+        self._learn(free, float(before_us @ before_us), float(late_weight @ waited_us2) * self._late_us**2)
+        return weight
+
+    def _learn(self, free: Floats, early_us2: float, late_us2: float) -> None:
+        """Take over how many are free of queues, and how far in all the two halves reach from zero."""
+        split, samples = self._split, len(free)
+        free_up, free_down = float(free[:split].sum()), float(free[split:].sum())
+        expected = _QUEUED_SHARE * _QUEUED_SAMPLES
+        self._queued[:split] = (split - free_up + expected) / (split + _QUEUED_SAMPLES)
+        self._queued[split:] = (samples - split - free_down + expected) / (samples - split + _QUEUED_SAMPLES)
+        self.free = count = free_up + free_down
+        alike_us2 = (early_us2 + late_us2) / 2 * _ALIKE_SAMPLES / count
+        early_us2, late_us2 = early_us2 + alike_us2, late_us2 + alike_us2
+        early_us2 = max(early_us2, _LEAST_WIDTH_US**2)
+        # The likelihood of two halves is greatest where their widths are as the cube roots of their squares.
+        ratio = (late_us2 / early_us2 * (_EARLY_AREA / _LATE_AREA)) ** (1 / 3)
+        early_us = math.sqrt(early_us2 * (1 + ratio * (_LATE_AREA / _EARLY_AREA)) / (count + _ALIKE_SAMPLES))
+        self._late_us = min(max(ratio * early_us, _LEAST_WIDTH_US), _MOST_LATE_US)
+        # Nothing makes packets early, so the early half is never the wider one.
+        self.early_us = min(max(early_us, _LEAST_WIDTH_US), _MOST_EARLY_US, self._late_us)
+
+
+def _low(distance_us: Floats) -> float:
+    """Return a low quantile, as most packets may be queued for a minute."""
+    rank = min(max(int(_START_QUANTILE * len(distance_us)), _MIN_RANK), len(distance_us) - 1)
+    return float(np.partition(distance_us, rank)[rank])
+
+
+def _wander_precision() -> Floats:
+    """Return the inverse covariance of the skew's rates of change in the spans, in (s/ppm)²."""
+    length_s = np.diff(_WANDER_EDGES_S)
+    middle_s = (_WANDER_EDGES_S[1:] + _WANDER_EDGES_S[:-1]) / 2
+    apart_s = np.abs(middle_s[:, None] - middle_s)
+    ramps = _RAMP_PPM_PER_S**2 * np.exp(-apart_s / _RAMP_DURATION_S)
+    return np.asarray(np.linalg.inv(ramps + np.diag(_WALK_PPM_PER_SQRT_S**2 / length_s)))
+
+
+_WANDER_PRECISION = _wander_precision()
+
+
+def _model_rows(t_s: Floats, split: int) -> Floats:
+    """Return what offset, skew, mode and each span's rate of change add to each sample, float64 (6, samples)."""
+    rows = np.ones((3 + len(_WANDER_PRECISION), len(t_s)))
+    rows[1] = t_s
+    rows[2, split:] = -1.0
+    for row, start_s, end_s in zip(rows[3:], _WANDER_EDGES_S[:-1], _WANDER_EDGES_S[1:], strict=True):
+        # A rate of change bends the offset within its span; before it, the skew is another one.
+        inside_s = np.clip(-t_s - start_s, 0.0, end_s - start_s)
+        row[:] = inside_s * (inside_s / 2 + np.maximum(-t_s - end_s, 0.0))
+    return rows
+
+
 def refine(upper: Bounds, lower: Bounds, gap: Gap, prior: Prior) -> Line:
     """Return the line that fits all samples best, starting from the widest gap.
 
-    Each bound is modelled as offset + skew·t + curve·t² ± half plus a delay that is mostly small.
+    Each bound is modelled as offset + skew·t + wander ± (half + lateness), the sign being its way's.
 
     Args:
         upper: at least one bound from above.
@@ -207,43 +330,32 @@ def refine(upper: Bounds, lower: Bounds, gap: Gap, prior: Prior) -> Line:
         prior: of the slope.
     """
     split = len(upper.t_s)
-    t_s = np.concatenate((upper.t_s, lower.t_s))
+    rows = _model_rows(np.concatenate((upper.t_s, lower.t_s)), split)
     offset_us = np.concatenate((upper.offset_us, lower.offset_us))
-    rows = np.ones((4, len(t_s)))
-    rows[1] = t_s
-    rows[2, split:] = -1.0
-    rows[3] = t_s * t_s
-    wander_us2 = (_WANDER_US_PER_S2 * rows[3]) ** 2
-    # The tiny precisions keep the equations solvable when the samples alone do not determine all four.
-    precision = np.diag([1e-12, 1.0 / prior.sigma_ppm**2, 1e-12, 1.0 / _CURVE_US_PER_S2**2])
-    expected = np.array([0.0, prior.centre_ppm / prior.sigma_ppm**2, 0.0, 0.0])
-    line = np.array([gap.offset_us, gap.skew_ppm, gap.half_us, 0.0])
-    scale_us2 = np.empty(len(t_s))
+    way = rows[2]
+    # The tiny precisions keep the equations solvable when the samples alone do not determine all.
+    precision = np.diag([1e-12, 1.0 / prior.sigma_ppm**2, 1e-12] + [0.0] * len(_WANDER_PRECISION))
+    precision[3:, 3:] = _WANDER_PRECISION
+    expected = np.zeros(len(rows))
+    expected[1] = prior.centre_ppm / prior.sigma_ppm**2
+    line: Floats = np.zeros(len(rows))
+    line[:3] = gap.offset_us, gap.skew_ppm, gap.half_us
+    late_us: Floats = way * (offset_us - line @ rows)
+    core = _Core(late_us, split)
     for _ in range(_ROUNDS):
-        late_us = rows[2] * (offset_us - line @ rows)
-        _fill_scales(late_us, split, scale_us2)
-        spread_us2 = np.where(late_us < 0, _EARLY_US**2, scale_us2 + late_us * late_us) + wander_us2
-        weighted = rows / spread_us2
-        normal = weighted @ rows.T + precision
-        line = np.linalg.solve(normal, weighted @ offset_us + expected)
-    # For the covariance an early packet counts like any other, or a blurred edge would seem certain.
-    late_us = rows[2] * (offset_us - line @ rows)
-    _fill_scales(late_us, split, scale_us2)
-    variance_us2 = scale_us2 + late_us * late_us + wander_us2
-    covariance = np.linalg.inv((rows / variance_us2) @ rows.T + precision)
+        weighted = rows * core.weigh(late_us)
+        line = np.linalg.solve(weighted @ rows.T + precision, weighted @ offset_us + expected).astype(np.float64)
+        late_us = way * (offset_us - line @ rows)
+    # Fisher's information from the scores; the weights themselves would promise too much. Samples that
+    # agree exactly have no scores and yet say much.
+    score = core.weigh(late_us) * np.maximum(np.abs(late_us), _LEAST_DISTANCE_US)
+    covariance = np.linalg.inv((rows * (score * score)) @ rows.T + precision)
     return Line(
         offset_us=float(line[0]),
         skew_ppm=float(line[1]),
         half_us=float(line[2]),
+        blur_us=core.early_us,
+        free_exchanges=core.free / 2,
         offset_sigma_us=float(np.sqrt(covariance[0, 0])),
         skew_sigma_ppm=float(np.sqrt(covariance[1, 1])),
     )
-
-
-def _fill_scales(late_us: Floats, split: int, scale_us2: Floats) -> None:
-    """Set each direction's squared scale: a low quantile, as most packets may be queued for a minute."""
-    distance_us = np.abs(late_us)
-    for part in (slice(0, split), slice(split, None)):
-        distances_us = distance_us[part]
-        rank = min(max(int(_SCALE_QUANTILE * len(distances_us)), _MIN_RANK), len(distances_us) - 1)
-        scale_us2[part] = max(float(np.partition(distances_us, rank)[rank]), _SCALE_FLOOR_US) ** 2

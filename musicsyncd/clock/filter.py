@@ -8,7 +8,8 @@ newest estimate is the best one, and slewing has one owner, the servo of the pla
 Every exchange gives a bound of the offset from above, at the time when the probe left, and
 one from below, at the time when the reply arrived. They are kept apart, because a
 beacon would be a bound from below without one from above. What a group of peers learns
-together (receiver-to-receiver) would be a correction where the line is published.
+together (:mod:`musicsyncd.clock.receivers`) is taken off where the line is given out: what comes in is
+judged by what probes alone say.
 
 Theory: :mod:`musicsyncd.clock.envelope` for the line. The gate and the steps are RFC 5905
 section 10 (popcorn spikes, step threshold) with intervals in place of offsets. Figures come
@@ -27,10 +28,10 @@ import numpy as np
 from musicsyncd.clock.envelope import Bounds, Line, Prior, refine, widest_gap
 from musicsyncd.clock.exchange import Exchange
 from musicsyncd.clock.mapping import ClockMapping
-from musicsyncd.units import NS_PER_S, NS_PER_US, HostNs, LocalNs
+from musicsyncd.units import NS_PER_MS, NS_PER_S, NS_PER_US, HostNs, LocalNs
 
-MAX_SAMPLES = 512
-"""Kept of each direction at most; a minute of the usual schedule is about 320."""
+MAX_SAMPLES = 768
+"""Kept of each direction at most; a minute at ten probes a second is about 640 with the burst in it."""
 
 WINDOW_DURATION_NS = 60 * NS_PER_S
 """Samples are kept for this long. Twice as long gave the same: the skew has wandered off by then."""
@@ -58,25 +59,34 @@ _STEP_EXCHANGES = 3
 _STEP_SLACK_NS = 500 * NS_PER_US
 """So many implausible exchanges that agree with each other within this are a step."""
 
+_REFIT_INTERVAL_NS = 150 * NS_PER_MS
+"""Once settled, an estimate this young is left as it is: its line says the same of now as a new one would."""
+
 _MAX_HELD = 8
 _HELD_DURATION_NS = 10 * NS_PER_S
 
-_MAX_RECENT = 8
-_MIN_EARLY = 3
+_MAX_RECENT = 12
+_MIN_EARLY = 3.0
 """So many of the newest exchanges that are earlier than they can be are a change of frequency."""
+
+_MOST_EARLY = 2.0
+"""One that is too early by as many uncertainties counts as so many; one alone is never enough."""
 
 _MAX_PAST = 20
 _MIN_PAST = 8
-"""Estimates that the newest exchanges are held against: the oldest is five seconds old as a rule."""
+"""Estimates that the newest exchanges are held against: the oldest is four or five seconds old as a rule."""
 
 _SETTLING_DURATION_NS = 10 * NS_PER_S
 """An estimate younger than this may be wrong for want of one fast packet and proves nothing."""
 
-_SIGMAS = 4.0
-"""Formal sigmas in an uncertainty: delays are neither normal nor independent, and 99 % lie within this."""
+_SIGMAS = 3.0
+"""Formal sigmas in an uncertainty: delays are neither normal nor independent, yet 99 % lie within this."""
 
 _FEW_EXCHANGES = 8
-"""With so many the formal sigma is doubled: the width of the cluster is itself a guess."""
+"""With so many that were not queued, the formal sigma is doubled: the width of the core is itself a guess."""
+
+_BLURS = 2.0
+"""So many sigmas of a blurred edge count like an uncertainty: by as much, packets are early by themselves."""
 
 _ASYMMETRY = 0.05
 """Share of the least one-way delay by which the two ways may differ unseen (rms on Wi-Fi about this)."""
@@ -124,18 +134,20 @@ class _Window:
 
 @dataclass(frozen=True, slots=True)
 class _Past:
-    """An earlier estimate, and how far from it no packet can be early, but for its uncertainty."""
+    """An earlier estimate, how far from it no packet had been early, and how blurred that edge was."""
 
     mapping: ClockMapping
     edge_ns: int
+    blur_ns: float
 
-    def rules_out(self, exchange: Exchange) -> bool:
-        """Say whether one of an exchange's packets would have been faster than possible."""
+    def earliness(self, exchange: Exchange) -> float:
+        """Return by how many uncertainties an exchange's earlier packet was before the edge."""
         sent_ns, received_ns = exchange.sent_local_ns, exchange.received_local_ns
         up_early_ns = self.mapping.offset_at(sent_ns) + self.edge_ns - exchange.upper_ns
         down_early_ns = exchange.lower_ns + self.edge_ns - self.mapping.offset_at(received_ns)
-        return up_early_ns > self.mapping.uncertainty_at(sent_ns) or down_early_ns > self.mapping.uncertainty_at(
-            received_ns
+        return max(
+            up_early_ns / math.hypot(self.mapping.uncertainty_at(sent_ns), self.blur_ns),
+            down_early_ns / math.hypot(self.mapping.uncertainty_at(received_ns), self.blur_ns),
         )
 
 
@@ -167,14 +179,22 @@ class HostClock:
         self._estimate: ClockMapping | None = None
         self._started_local_ns = LocalNs(0)
         self._is_usable = False
+        self._correction_ns = 0
         self.exchanges = 0
         self.steps = 0
         self.frequency_changes = 0
 
     @property
     def mapping(self) -> ClockMapping | None:
-        """The newest estimate, not slewed, or None until it is usable."""
-        return self._estimate if self._is_usable else None
+        """The newest estimate, not slewed, less the correction; None until it is usable."""
+        if self._estimate is None or not self._is_usable:
+            return None
+        return replace(self._estimate, host_ns=HostNs(self._estimate.host_ns - self._correction_ns))
+
+    @property
+    def correction_ns(self) -> int:
+        """What is taken off the estimate of the host's time."""
+        return self._correction_ns
 
     @property
     def skew_ppm(self) -> float:
@@ -206,15 +226,24 @@ class HostClock:
             another_machine: the host is now another one, with a crystal of its own: forget the skew as well.
         """
         self._forget_offset()
+        self._correction_ns = 0
         if another_machine:
             self._prior = Prior(0.0, _UNKNOWN_SIGMA_PPM)
         self._is_usable = False
+
+    def correct(self, correction_ns: int) -> None:
+        """Take this off the estimate of the host's time, until the next correction or reset.
+
+        Args:
+            correction_ns: positive when other peers show the estimate to be ahead of the host.
+        """
+        self._correction_ns = correction_ns
 
     def observe(self, exchange: Exchange) -> bool:
         """Take in one exchange. They may come in any order.
 
         Returns:
-            False when it was held back or rejected, and the estimate is as it was.
+            False when it was held back or rejected.
         """
         if exchange.delay_ns > MAX_DELAY_NS:
             return False
@@ -227,8 +256,8 @@ class HostClock:
             self._held = deque((held for held in self._held if _agree(held, exchange)), _MAX_HELD)
             near_offset_ns = self._estimate.offset_at(exchange.received_local_ns)
         now_local_ns = self._take(exchange)
-        self._drop_former_frequency()
-        self._fit(now_local_ns, near_offset_ns)
+        if self._drop_former_frequency() or self._is_fit_due(now_local_ns):
+            self._fit(now_local_ns, near_offset_ns)
         return True
 
     def _is_plausible(self, exchange: Exchange, estimate: ClockMapping) -> bool:
@@ -286,36 +315,43 @@ class HostClock:
         self.exchanges += 1
         return now_local_ns
 
-    def _drop_former_frequency(self) -> None:
+    def _is_fit_due(self, now_local_ns: LocalNs) -> bool:
+        if self._estimate is None or now_local_ns - self._started_local_ns < _SETTLING_DURATION_NS:
+            return True
+        return now_local_ns - self._estimate.local_ns >= _REFIT_INTERVAL_NS
+
+    def _drop_former_frequency(self) -> bool:
         """Drop the samples from before a change of frequency, as when NTP slews one of the two clocks.
 
         Queues make packets late. Several that are earlier than an estimate of some seconds ago
         allows say that it was right then and is not now.
         """
         if len(self._past) < _MIN_PAST:
-            return
-        past = self._past[0]
-        early = [recent for recent in self._recent if past.rules_out(recent)]
-        if len(early) < _MIN_EARLY:
-            return
-        self._upper.drop_before(early[0].sent_local_ns)
-        self._lower.drop_before(early[0].received_local_ns)
+            return False
+        earliness = [self._past[0].earliness(recent) for recent in self._recent]
+        if sum(min(value, _MOST_EARLY) for value in earliness if value > 1) < _MIN_EARLY:
+            return False
+        first = next(recent for recent, value in zip(self._recent, earliness, strict=True) if value > 1)
+        self._upper.drop_before(first.sent_local_ns)
+        self._lower.drop_before(first.received_local_ns)
         self._prior = Prior(self.skew_ppm, _UNKNOWN_SIGMA_PPM)
         self._past.clear()
         self.frequency_changes += 1
+        return True
 
     def _fit(self, now_local_ns: LocalNs, near_offset_ns: int) -> None:
         """Make the estimate for ``now_local_ns``; ``near_offset_ns`` keeps the floats small."""
         upper = self._upper.bounds(now_local_ns, near_offset_ns)
         lower = self._lower.bounds(now_local_ns, near_offset_ns)
-        line = refine(upper, lower, widest_gap(upper, lower, self._prior, self.skew_ppm), self._prior)
+        gap = widest_gap(upper, lower, self._prior, self.skew_ppm)
+        line = refine(upper, lower, gap, self._prior)
         if abs(line.skew_ppm) > MAX_SKEW_PPM:
             line = replace(line, skew_ppm=math.copysign(MAX_SKEW_PPM, line.skew_ppm))
-        self._publish(line, len(self._upper), now_local_ns, near_offset_ns)
+        self._publish(line, gap.half_us, len(self._upper), now_local_ns, near_offset_ns)
 
-    def _publish(self, line: Line, count: int, now_local_ns: LocalNs, near_offset_ns: int) -> None:
+    def _publish(self, line: Line, edge_us: float, count: int, now_local_ns: LocalNs, near_offset_ns: int) -> None:
         """Put a line of ``count`` exchanges in the place of the estimate, with an honest uncertainty."""
-        sigmas = _SIGMAS * (1 + _FEW_EXCHANGES / count)
+        sigmas = _SIGMAS * (1 + _FEW_EXCHANGES / max(line.free_exchanges, 1.0))
         half_us = max(line.half_us, 0.0)
         # Whatever the statistics say, an error past half the gap would need a packet faster than possible.
         uncertainty_us = min(sigmas * line.offset_sigma_us, half_us + _GATE_SLACK_NS * 1e-3)
@@ -330,7 +366,8 @@ class HostClock:
         self._is_usable = self._is_usable or count >= MIN_EXCHANGES
         if now_local_ns - self._started_local_ns > _SETTLING_DURATION_NS:
             # A path's own asymmetry is constant and makes no packet early: it is taken off again.
-            self._past.append(_Past(self._estimate, round((line.half_us + path_us) * 1e3)))
+            edge_ns = round((edge_us + path_us) * 1e3)
+            self._past.append(_Past(self._estimate, edge_ns, _BLURS * line.blur_us * 1e3))
 
 
 def _agree(one: Exchange, other: Exchange) -> bool:

@@ -10,5 +10,6 @@ times, and gives back bytes, addresses, times and events.
 What the nodes are made of: :mod:`~musicsyncd.protocol.node` is common to both;
 :mod:`~musicsyncd.protocol.rooms` is when a host says what;
 :mod:`~musicsyncd.protocol.following`, :mod:`~musicsyncd.protocol.probing` and
-:mod:`~musicsyncd.protocol.reporting` are what a peer knows of its host, asks it and tells it.
+:mod:`~musicsyncd.protocol.reporting` are what a peer knows of its host, asks it and tells it;
+:mod:`~musicsyncd.protocol.hearing` is when beacons were heard, on both sides.
 """

@@ -8,6 +8,7 @@ peers, rooms or how send stamps are taken. Why a reply tells of the one before i
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from musicsyncd.protocol import wire
@@ -17,6 +18,9 @@ from musicsyncd.protocol.node import Address, Door, Outgoing
 MAX_PENDING_REPLIES = 1024
 MAX_ASKERS = 1024
 """Whose last reply is remembered; as many as a host has peers. The one that asked longest ago goes first."""
+
+MAX_PROBES_PER_S = 512
+"""Of all peers together once they are settled: a tenth of a core of a small machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +50,30 @@ class Answers:
         door: seals them.
         http_port: for hellos.
         host_name: for hellos.
+        tickets: numbers that no other datagram of the node has.
+        fellows_heard: says what to tell a sender of what others heard, at a host's time.
+
+    Attributes:
+        peers: how many ask, so that all of them together ask no more than :data:`MAX_PROBES_PER_S`.
     """
 
-    def __init__(self, door: Door[wire.FromPeer], http_port: int, host_name: str) -> None:
+    def __init__(
+        self,
+        door: Door[wire.FromPeer],
+        http_port: int,
+        host_name: str,
+        tickets: Iterator[int],
+        fellows_heard: Callable[[bytes, int], wire.Heard | None],
+    ) -> None:
+        self.peers = 0
         self._door = door
         self._http_port = http_port
         self._host_name = host_name
         self._asked: deque[_Question] = deque()
         self._last: dict[bytes, _Reply] = {}
         self._by_ticket: dict[int, _Reply] = {}
-        self._ticket = 0
+        self._tickets = tickets
+        self._fellows_heard = fellows_heard
 
     def ask(self, message: wire.Probe | wire.Hello, opened: Opened, address: Address, received_ns: int) -> bool:
         """Have a question answered with the next datagrams; return False when too many are."""
@@ -95,6 +113,8 @@ class Answers:
             sent_host_ns=sent_ns,
             previous_number=before.number if before is not None and known else 0,
             previous_sent_host_ns=before.left_ns if before is not None and known else 0,
+            fellows_heard=self._fellows_heard(question.sender, now_ns),
+            least_interval_ms=min(self.peers * 1000 // MAX_PROBES_PER_S, wire.MAX_PROBE_INTERVAL_MS),
         )
         reply = self._remember(question, asked.number, sent_ns)
         return self._door.seal(message, question.address, reply.ticket)
@@ -102,8 +122,7 @@ class Answers:
     def _remember(self, question: _Question, number: int, sent_ns: int) -> _Reply:
         if len(self._last) >= MAX_ASKERS:
             self._forget(next(iter(self._last)))
-        self._ticket += 1
-        reply = _Reply(question.epoch, number, self._ticket, sent_ns)
+        reply = _Reply(question.epoch, number, next(self._tickets), sent_ns)
         self._last[question.sender] = self._by_ticket[reply.ticket] = reply
         return reply
 

@@ -17,12 +17,14 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import count
 from typing import Literal
 
 from musicsyncd.errors import ControlError
 from musicsyncd.protocol import wire
 from musicsyncd.protocol.answering import Answers
 from musicsyncd.protocol.auth import Opened
+from musicsyncd.protocol.hearing import Hearing
 from musicsyncd.protocol.node import MAX_EVENTS, Address, Outgoing, host_door
 from musicsyncd.protocol.rooms import RoomSchedule, RoomState
 from musicsyncd.units import NS_PER_MS, NS_PER_S, HostNs
@@ -138,7 +140,9 @@ class HostNode:
         self._peers: dict[bytes, _Peer] = {}
         self._settings: dict[bytes, wire.Settings] = {}
         self._unsettled: set[bytes] = set()
-        self._answers = Answers(self._door, http_port, self._name)
+        tickets = count(1)
+        self._hearing = Hearing(tickets)
+        self._answers = Answers(self._door, http_port, self._name, tickets, self._hearing.fellows_heard)
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._sweep_ns = 0
         self._closed = False
@@ -170,6 +174,7 @@ class HostNode:
     def remove_room(self, room: str) -> None:
         """Say no more of a room; one that is not there is no fault."""
         self._rooms.pop(room, None)
+        self._hearing.forget_room(room)
 
     def set_settings(self, settings: wire.Settings) -> None:
         """Keep a peer's settings and send them until its reports say that it has them.
@@ -208,6 +213,7 @@ class HostNode:
         self._peers.pop(peer_id, None)
         self._settings.pop(peer_id, None)
         self._unsettled.discard(peer_id)
+        self._hearing.forget_peer(peer_id)
 
     def lead_duration_ns(self, room: str) -> int:
         """Return how far ahead an instant must lie for every present peer of a room to be in time for it.
@@ -281,6 +287,7 @@ class HostNode:
     def datagram_sent(self, ticket: int, sent_ns: int) -> None:
         """Note when the datagram with this ticket really left; never called when that cannot be known."""
         self._answers.sent(ticket, sent_ns)
+        self._hearing.sent(ticket, sent_ns)
 
     def next_timer_ns(self) -> int | None:
         """Return when :meth:`handle_timer` and :meth:`datagrams_to_send` are due; it may have passed."""
@@ -298,6 +305,7 @@ class HostNode:
         for peer in present:
             if now_ns - peer.seen_ns >= SILENCE_NS:
                 self._lose(peer, "nothing was heard from it for 5 s")
+        self._answers.peers = len(present)
         self._sweep_ns = now_ns + SWEEP_INTERVAL_NS if present else 0
 
     def next_event(self) -> Event | None:
@@ -328,6 +336,7 @@ class HostNode:
         peer.epoch, peer.address, peer.report, peer.seen_ns = opened.epoch, address, report, now_ns
         peer.present, peer.sequence = True, opened.sequence
         if appeared:
+            self._hearing.forget_peer(peer.peer_id)
             self._events.append(PeerAppeared(peer.peer_id, report.name, address))
             self._sweep_ns = self._sweep_ns or now_ns + SWEEP_INTERVAL_NS
         if appeared or before.room != report.room or (report.wants_unicast and not before.wants_unicast):
@@ -335,6 +344,7 @@ class HostNode:
             if room is not None:
                 room.hasten(now_ns)
         self._check_settings(peer, now_ns)
+        self._hearing.take(peer.peer_id, report, now_ns)
 
     def _check_settings(self, peer: _Peer, now_ns: int) -> None:
         """Send settings again that a report shows to be missing; leave off those that it has."""
@@ -368,6 +378,7 @@ class HostNode:
     def _lose(self, peer: _Peer, reason: str) -> None:
         peer.present = False
         self._unsettled.discard(peer.peer_id)
+        self._hearing.forget_peer(peer.peer_id)
         self._events.append(PeerLost(peer.peer_id, peer.report.name, reason))
 
     def _beacons(self, room: RoomSchedule, now_ns: int) -> list[Outgoing]:
@@ -384,7 +395,8 @@ class HostNode:
             self._name,
         )
         room.note_sent(now_ns)
-        return [self._door.seal(beacon, address) for address in [None, *self._by_unicast(state)]]
+        to_group = self._door.seal(beacon, None, self._hearing.send(state.room, now_ns))
+        return [to_group, *(self._door.seal(beacon, address) for address in self._by_unicast(state))]
 
     def _by_unicast(self, state: RoomState) -> list[Address]:
         """Return which of a room's peers get its beacon by unicast as well: who asked for that, and who is behind.

@@ -35,6 +35,7 @@ from musicsyncd.protocol.following import (
     SettingsChanged,
     StateChanged,
 )
+from musicsyncd.protocol.hearing import CorrectedClock, Ears
 from musicsyncd.protocol.interleaving import Answered
 from musicsyncd.protocol.node import MAX_EVENTS, Address, Outgoing, peer_door
 from musicsyncd.protocol.probing import Prober
@@ -43,7 +44,7 @@ from musicsyncd.units import NS_PER_S, HostNs, LocalNs
 __all__ = ["Event", "HostClock", "HostFound", "HostLost", "PeerNode", "SettingsChanged", "StateChanged"]
 
 SILENCE_NS = 5 * NS_PER_S
-"""A host answers probes four times a second: after five without a word, it is lost."""
+"""A host answers several probes a second: after five without a word, it is lost."""
 
 UNICAST_AFTER_NS = NS_PER_S
 """Four beacons missed in a row: ask for them by unicast. At 20 % loss, that is one second in 600."""
@@ -52,7 +53,7 @@ ADDRESS_TRUST_NS = 2 * NS_PER_S
 """While probes to an address were answered this lately, beacons from others do not change it."""
 
 
-class HostClock(reporting.ClockFigures, Protocol):
+class HostClock(CorrectedClock, Protocol):
     """What a node asks of :class:`musicsyncd.clock.filter.HostClock`."""
 
     def observe(self, exchange: Exchange) -> bool:
@@ -111,6 +112,7 @@ class PeerNode:
         self._multicast_ns: int | None = None
         self._prober = Prober(random)
         self._schedule = reporting.ReportSchedule(random)
+        self._ears = Ears(clock)
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._closed = False
         self._last_words: list[Outgoing] = []
@@ -138,6 +140,7 @@ class PeerNode:
     def suspended(self, now_ns: int) -> None:
         """Note that this machine slept: its clock stood still, so its offset is another now."""
         self._clock.reset()
+        self._ears.clear()
         self.mapping = None
         self._prober.restart(now_ns)
 
@@ -253,6 +256,7 @@ class PeerNode:
         """Follow another host, or another epoch of the same."""
         if self._host is not None:
             self._clock.reset(another_machine=self._host.host_id != host.host_id)
+        self._ears.clear()
         if self._settings is not None and self._settings[0] != host.host_id:
             self._settings = None
         self._host = host
@@ -284,6 +288,8 @@ class PeerNode:
         assert self._host is not None
         if multicast:
             self._multicast_ns = now_ns
+            if beacon.room == self._room:
+                self._ears.hear(beacon, now_ns)
         try:
             if self._host.learn(beacon, self._room):
                 self._announce()
@@ -297,6 +303,7 @@ class PeerNode:
             self.dropped["unexpected reply"] += 1
             return
         self._host.answered_ns = now_ns
+        self._ears.listen(reply.fellows_heard)
         self._observe(answered)
 
     def _observe(self, answered: list[Answered]) -> None:
@@ -314,6 +321,7 @@ class PeerNode:
             else:
                 self._clock.observe(exchange)
         if answered:
+            self._ears.correct()
             self._announce()
 
     def _announce(self) -> None:
@@ -368,6 +376,7 @@ class PeerNode:
             version=self._version,
             clock=reporting.clock_stats(self._clock, self._prober.loss(now_ns), self.stamps, now_ns),
             playback=reporting.fit(self.playback),
+            heard=self._ears.take(),
         )
 
     def _report_to(self, searching: bool) -> list[Address | None]:

@@ -4,8 +4,9 @@ Owns the schedule of the probes, the ones under way, when they left, and the sha
 not know what the answers say of the clock. When an answer is complete: :mod:`musicsyncd.protocol.interleaving`.
 
 The schedule is the one that the clock estimator was tuned with: 40 probes at 25 ms, so that
-it is usable in a fraction of a second; ten a second until 5 s; then four a second ±15 %, so that the
-peers of a room do not fall into step with each other or with a Wi-Fi's beacons.
+it is usable in a fraction of a second; ten a second until 5 s; then eight a second ±15 %, so that the
+peers of a room do not fall into step with each other or with a Wi-Fi's beacons. Twice as many as four a second
+take a third off the estimate's wander; ten would take little more. A host with very many peers asks for fewer.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ BURST_PROBES = 40
 BURST_INTERVAL_NS = 25 * NS_PER_MS
 SETTLING_DURATION_NS = 5 * NS_PER_S
 SETTLING_INTERVAL_NS = 100 * NS_PER_MS
-STEADY_INTERVAL_NS = 250 * NS_PER_MS
+STEADY_INTERVAL_NS = 125 * NS_PER_MS
 STEADY_SPREAD = 0.15
 SEARCH_INTERVAL_NS = NS_PER_S
 """To the last address of a host that has fallen silent."""
@@ -30,8 +31,8 @@ SEARCH_INTERVAL_NS = NS_PER_S
 MAX_UNDER_WAY = 64
 """Probes that may still be answered: 1.6 s of the burst."""
 
-MAX_REMEMBERED = 512
-"""Probes counted for the loss: a minute has about 330, with one burst in it."""
+MAX_REMEMBERED = 640
+"""Probes counted for the loss: a minute has about 530, with one burst in it."""
 
 LOSS_WINDOW_NS = 60 * NS_PER_S
 ANSWER_WITHIN_NS = NS_PER_S
@@ -61,6 +62,7 @@ class Prober:
         self.due_ns = 0
         self.searching = False
         self._random = random
+        self._least_interval_ns = 0
         self._number = 0
         self._started_ns = 0
         self._first_number = 0
@@ -71,6 +73,7 @@ class Prober:
     def restart(self, now_ns: int) -> None:
         """Begin with the burst again, expecting no answer to what was asked before."""
         self._started_ns = self.due_ns = now_ns
+        self._least_interval_ns = 0
         self._first_number = self._number
         self.searching = False
         self._sent.clear()
@@ -107,6 +110,7 @@ class Prober:
         if asked is None or asked.said_ns != reply.sent_local_ns:
             return None
         del self._unanswered[reply.number]
+        self._least_interval_ns = reply.least_interval_ms * NS_PER_MS
         new = Answered(reply.number, asked.left_ns, reply.received_host_ns, reply.sent_host_ns, now_ns)
         return self._interleaver.take(new, reply.previous_number, reply.previous_sent_host_ns)
 
@@ -132,5 +136,6 @@ class Prober:
         if self._number - self._first_number < BURST_PROBES:
             return BURST_INTERVAL_NS
         if now_ns - self._started_ns < SETTLING_DURATION_NS:
-            return SETTLING_INTERVAL_NS
-        return round(STEADY_INTERVAL_NS * (1 + STEADY_SPREAD * (2 * self._random() - 1)))
+            return max(SETTLING_INTERVAL_NS, self._least_interval_ns)
+        interval_ns = max(STEADY_INTERVAL_NS, self._least_interval_ns)
+        return round(interval_ns * (1 + STEADY_SPREAD * (2 * self._random() - 1)))

@@ -25,7 +25,9 @@ MIN_GAP_NS = 100 * NS_PER_MS
 SEARCH_GAPS_NS = (100 * NS_PER_MS, 200 * NS_PER_MS, 400 * NS_PER_MS)
 """After the first report to nobody in particular; then one a second."""
 
-_MAX_TEXT = 120
+_MAX_TEXT_BYTES = 120
+"""With a peer's and a room's longest name in the longest encoding, a report still fits a datagram (tested)."""
+
 _MAX_STATE = 16
 _MAX_PPM = 1e6
 _MAX_NS = (1 << 62) - 1
@@ -90,6 +92,10 @@ class ClockFigures(Protocol):
     def jitter_ns(self) -> int:
         """Interquartile range of the last minute's round trips."""
 
+    @property
+    def correction_ns(self) -> int:
+        """What is taken off the estimate of the host's time in ``mapping``."""
+
 
 def clock_stats(clock: ClockFigures, loss: float, stamps: str, now_ns: int) -> ClockStats:
     """Return a report's account of a clock at a local time; only the link's while the clock is not usable."""
@@ -107,6 +113,7 @@ def clock_stats(clock: ClockFigures, loss: float, stamps: str, now_ns: int) -> C
         offset_ns=mapping.offset_at(LocalNs(now_ns)),
         skew_ppm=_fit_ppm(clock.skew_ppm),
         uncertainty_ns=_fit_ns(mapping.uncertainty_at(LocalNs(now_ns))),
+        correction_ns=clock.correction_ns,
     )
 
 
@@ -118,11 +125,15 @@ def fit(playback: PlaybackStats) -> PlaybackStats:
     return msgspec.structs.replace(
         playback,
         state=playback.state[:_MAX_STATE],
-        output=playback.output[:_MAX_TEXT],
-        fault=playback.fault[:_MAX_TEXT],
+        output=_fit_text(playback.output),
+        fault=_fit_text(playback.fault),
         correction_ppm=_fit_ppm(playback.correction_ppm),
         card_ppm=_fit_ppm(playback.card_ppm),
     )
+
+
+def _fit_text(text: str) -> str:
+    return text.encode()[:_MAX_TEXT_BYTES].decode(errors="ignore")
 
 
 def _fit_ns(duration_ns: int) -> int:

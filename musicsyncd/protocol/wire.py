@@ -40,6 +40,19 @@ MAX_OUTPUT_DELAY_US = 5_000_000
 
 _Delay = Annotated[int, msgspec.Meta(ge=-MAX_OUTPUT_DELAY_US, le=MAX_OUTPUT_DELAY_US)]
 
+MAX_HEARD = 16
+"""Beacons that one report tells of: those of a second, with three changes of the state in it."""
+
+MAX_LATENESS_NS = (1 << 31) - 1
+"""Two seconds: no network holds a datagram for longer, and it takes five bytes at most."""
+
+BEACON_MARK_BITS = 32
+"""Enough: of the beacons of a minute, no two have the same in their low bits but by a rare chance."""
+
+
+MAX_PROBE_INTERVAL_MS = 2_000
+"""A host that asks for more patience would be taken for silent."""
+
 
 class Beacon(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """Host → everyone, 4 a second for each room and at once on a change: the whole state of a room.
@@ -65,18 +78,31 @@ class Beacon(msgspec.Struct, frozen=True, array_like=True, tag=1):
     host_name: _Name
 
 
+class Heard(msgspec.Struct, frozen=True, array_like=True):
+    """When a beacon that came by multicast was heard, by one peer or by those that hear together.
+
+    Attributes:
+        beacon: the low :data:`BEACON_MARK_BITS` bits of its ``host_ns``, by which the host knows it again.
+        lateness_ns: the host's time at its reception, by the estimates of who heard it, without what those were
+            corrected by, minus the beacon's ``host_ns``.
+    """
+
+    beacon: Annotated[int, msgspec.Meta(ge=0, lt=1 << BEACON_MARK_BITS)]
+    lateness_ns: Annotated[int, msgspec.Meta(ge=-MAX_LATENESS_NS, le=MAX_LATENESS_NS)]
+
+
 class Probe(msgspec.Struct, frozen=True, array_like=True, tag=2):
     """Peer → host: what time is it? ``padding`` makes it no shorter than its reply.
 
     Attributes:
         number: counts this peer's probes.
         sent_local_ns: the peer's clock just before sending (t1); by this it knows the answer again.
-        padding: zero bytes.
+        padding: zero bytes: as many as the longest reply needs, and one for what it may yet have to say.
     """
 
     number: _Count
     sent_local_ns: _Time
-    padding: Annotated[bytes, msgspec.Meta(max_length=64)] = bytes(38)
+    padding: Annotated[bytes, msgspec.Meta(max_length=64)] = bytes(49)
 
 
 class ProbeReply(msgspec.Struct, frozen=True, array_like=True, tag=3):
@@ -89,6 +115,9 @@ class ProbeReply(msgspec.Struct, frozen=True, array_like=True, tag=3):
         sent_host_ns: the host's clock just before this left (t3).
         previous_number: of the probe that the host answered before, to this peer; 0 for unknown.
         previous_sent_host_ns: when that answer really left, by the kernel's stamp; 0 for unknown.
+        fellows_heard: when those that hear together with the peer heard a beacon, by the middle of their
+            estimates; None when nothing is known of that.
+        least_interval_ms: between probes, as the host has this many peers to answer; 0 for as the peer likes.
     """
 
     number: _Count
@@ -97,6 +126,8 @@ class ProbeReply(msgspec.Struct, frozen=True, array_like=True, tag=3):
     sent_host_ns: _Time
     previous_number: _Count = 0
     previous_sent_host_ns: _Time = 0
+    fellows_heard: Heard | None = None
+    least_interval_ms: Annotated[int, msgspec.Meta(ge=0, le=MAX_PROBE_INTERVAL_MS)] = 0
 
 
 class PlaybackStats(msgspec.Struct, frozen=True, array_like=True):
@@ -137,6 +168,7 @@ class ClockStats(msgspec.Struct, frozen=True, array_like=True):
         loss: the share of the last minute's probes that had no answer.
         stamps: what the kernel of the speaker's machine stamps: ``kernel`` for what it sends and receives,
             ``receive`` for that only, ``user`` for neither.
+        correction_ns: what was taken off the estimate because of what other speakers heard.
     """
 
     offset_ns: _Signed = 0
@@ -146,6 +178,7 @@ class ClockStats(msgspec.Struct, frozen=True, array_like=True):
     jitter_ns: _Time = 0
     loss: _Fraction = 0.0
     stamps: Annotated[str, msgspec.Meta(max_length=8)] = "user"
+    correction_ns: _Signed = 0
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True, tag=4):
@@ -160,6 +193,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True, tag=4):
         version: of its program.
         clock: its clock.
         playback: its sound.
+        heard: the newest beacons of its room since its last report.
     """
 
     name: _Name
@@ -170,6 +204,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True, tag=4):
     version: Annotated[str, msgspec.Meta(max_length=24)]
     clock: ClockStats
     playback: PlaybackStats
+    heard: Annotated[tuple[Heard, ...], msgspec.Meta(max_length=MAX_HEARD)] = ()
 
 
 class Settings(msgspec.Struct, frozen=True, array_like=True, tag=5):

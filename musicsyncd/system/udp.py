@@ -229,10 +229,10 @@ class Network:
                 continue
             for interface in self.joined:
                 self._own.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(interface.address))
-                self._send(outgoing.data, (self._config.group, self._config.port))
+                self._send(outgoing.data, (self._config.group, self._config.port), outgoing.ticket)
         self._collect_stamps()
 
-    def _send(self, data: bytes, address: Address, ticket: int | None = None) -> None:
+    def _send(self, data: bytes, address: Address, ticket: int | None) -> None:
         try:
             if ticket is None or self._send_stamps is None:
                 self._own.sendto(data, address)

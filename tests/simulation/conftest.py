@@ -6,6 +6,12 @@ from collections.abc import Generator
 
 import pytest
 
+from .limits import FIGURES
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    FIGURES.measuring = config.getoption("--figures")
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "seed" in metafunc.fixturenames:
@@ -21,3 +27,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         test = item.nodeid.split("[")[0]
         report.sections.append(("replay", f"python -m pytest '{test}' --seed {callspec.params['seed']}"))
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if FIGURES.rows:
+        terminalreporter.section("worst / limit: µs, apart ms")
+        terminalreporter.write("\n".join(FIGURES.table()) + "\n")

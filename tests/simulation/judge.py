@@ -78,7 +78,7 @@ class Verdict:
         p99_us: of the largest error of any pair at an instant, its 99th percentile over time.
         rms_us: over all pairs and instants.
         bias_us: mean sync error against the host's own clock; common to all it is not heard.
-        apart_ms: longest stretch of any peer apart.
+        apart_ms: for how long each peer was apart, in all; only of those that ever were.
     """
 
     samples: int
@@ -90,7 +90,7 @@ class Verdict:
 
     @property
     def worst_apart_ms(self) -> float:
-        """The longest time that any peer was apart, in all."""
+        """The most that any peer was apart."""
         return max(self.apart_ms.values(), default=0.0)
 
     def __str__(self) -> str:

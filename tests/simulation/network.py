@@ -79,6 +79,24 @@ class Wifi:
         return 0.8 * _MS + dice.expovariate(1 / (0.5 * _MS)) + queue_ns
 
 
+@dataclass
+class Loaded(Wired):
+    """A wired path on whose way up others send, for as long as ``queue_ns`` is not 0.
+
+    Attributes:
+        queue_ns: mean of what a datagram from the machine waits then, exponentially distributed.
+    """
+
+    queue_ns: float = 0.0
+
+    def up_ns(self, dice: random.Random) -> float:
+        waits_ns = dice.expovariate(1 / self.queue_ns) if self.queue_ns else 0.0
+        return super().up_ns(dice) + waits_ns
+
+    def down_ns(self, dice: random.Random, true_ns: int, multicast: bool) -> float:
+        return super().up_ns(dice)
+
+
 def busy_wifi() -> Wifi:
     """Return a Wi-Fi on which others stream: queues on the way down above all."""
     return Wifi(busy_up=0.15, busy_down=0.35)
@@ -125,6 +143,8 @@ class Network:
         faults: on every path.
         cut_off: addresses that hear only each other.
         deaf: addresses that multicast does not reach.
+        strangers: addresses that multicast from each other does not reach: peers drop it unopened, and a thousand
+            who look for a host would make a million events of it.
         sent_bytes: by sender and kind of receiver, headers included.
     """
 
@@ -134,6 +154,7 @@ class Network:
     faults: Faults = field(default_factory=Faults)
     cut_off: set[Address] = field(default_factory=set)
     deaf: set[Address] = field(default_factory=set)
+    strangers: set[Address] = field(default_factory=set)
     sent_bytes: Counter[tuple[Address, str]] = field(default_factory=Counter)
     _stations: dict[Address, Station] = field(default_factory=dict)
 
@@ -150,7 +171,11 @@ class Network:
         """Send a datagram, to everyone else if there is no address; it leaves ``late_ns`` from now."""
         kind = "multicast" if to is None else "unicast"
         self.sent_bytes[source.address, kind] += len(data) + IP_AND_UDP_BYTES
-        targets = [to] if to is not None else [address for address in self._stations if address != source.address]
+        if to is not None:
+            targets = [to]
+        else:
+            spared = self.strangers if source.address in self.strangers else {source.address}
+            targets = [address for address in self._stations if address not in spared]
         up_ns = late_ns + source.link.up_ns(self.dice)
         for address in targets:
             self._carry(source, data, address, up_ns, multicast=to is None)

@@ -28,16 +28,42 @@ class NoSound(Renderer):
         return any(span.segment.start_host_ns < end_ns and span.end_host_ns > host_ns for span in timeline.spans())
 
 
-class Sawtooth:
-    """A recording whose samples say where they stand: each rises from 0 to 1 over a tenth of a second.
+class Sine:
+    """A recording of one pure tone: whatever is no part of it is a fault.
 
-    One long ramp would not do: a resampler's gain is only right to some 10⁻⁶, which is frames of it.
+    Args:
+        frames: its length.
+        hz: of the tone.
+    """
+
+    AMPLITUDE = 0.5
+
+    def __init__(self, frames: int, hz: float) -> None:
+        self.track = Track(b"sine".ljust(32), frames, 48_000, frames, 2)
+        self.step = 2 * np.pi * hz / self.track.rate_hz
+
+    def buffer(self, content_id: bytes) -> FrameSource | None:
+        """Return itself."""
+        return self
+
+    def read(self, first_frame: int, out: Samples) -> int:
+        """Copy frames; it has no beginning and no end."""
+        out[:] = (self.AMPLITUDE * np.sin(self.step * np.arange(first_frame, first_frame + len(out))))[:, None]
+        return 0
+
+
+class Sawtooth:
+    """A recording whose samples say where they stand: each rises from 0 to a half over a tenth of a second.
+
+    What is near full scale is limited and tells nothing. One long ramp would not do: a resampler's gain is
+    only right to some 10⁻⁶, which is frames of it.
 
     Args:
         frames: its length.
     """
 
     PERIOD = 4800
+    PEAK = 0.5
 
     def __init__(self, frames: int) -> None:
         self.track = Track(b"sawtooth".ljust(32), frames, 48_000, frames, 2)
@@ -50,5 +76,5 @@ class Sawtooth:
         """Copy frames; there are zeros before and after."""
         frames = np.arange(first_frame, first_frame + len(out))
         inside = (frames >= 0) & (frames < self.track.frames)
-        out[:] = np.where(inside, frames % self.PERIOD / self.PERIOD, 0.0)[:, None]
+        out[:] = np.where(inside, frames % self.PERIOD / self.PERIOD * self.PEAK, 0.0)[:, None]
         return 0

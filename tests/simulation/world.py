@@ -10,36 +10,14 @@ import hashlib
 import heapq
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
-from musicsyncd.clock.filter import HostClock
-from musicsyncd.playback.player import Course, Player
-from musicsyncd.playback.renderer import FrameSources
-from musicsyncd.playback.timeline import Segment, Timeline, Track
-from musicsyncd.protocol.host import Event as HostEvent
-from musicsyncd.protocol.host import HostNode, PeerInfo, RoomState
-from musicsyncd.protocol.peer import Event as PeerEvent
-from musicsyncd.protocol.peer import PeerNode, StateChanged
-from musicsyncd.protocol.wire import PlaybackStats
-
-from .card import Block, Card, Crystal
 from .judge import Judge
 from .machine import MachineClock
-from .network import Address, Direct, Faults, Link, Network, Wired
-from .sounds import NoSound, Nothing
+from .network import Faults, Network
+from .nodes import HOST_AT, MS, OTHER_HOST_AT, ROOM, TRACK, US, Extra, PeerPlan, S, SimHost, SimPeer
 
-KEY = bytes(range(32))
-S = 1_000_000_000
-MS = 1_000_000
-US = 1_000
-HOST_AT: Address = ("192.0.2.1", 7783)
-ROOM = "main"
-TRACK = Track(bytes(32), 40_000_000, 48_000, 48_000 * 600, 2)
-REBOOT_LEAD_NS = 500 * MS
-_TICK_NS = 100 * MS
-_KEPT_SEGMENTS = 3
+__all__ = ["HOST_AT", "MS", "ROOM", "TRACK", "US", "S", "SimHost", "SimPeer", "World"]
 
 
 class World:
@@ -53,6 +31,7 @@ class World:
         now_ns: the true time.
         network: between all.
         peers: by name, in the order in which they came.
+        extras: peers of which only the traffic counts.
         judge: listens from the start.
     """
 
@@ -61,6 +40,7 @@ class World:
         self.now_ns = 0
         self.network = Network(self.dice("network"), self.after, lambda: self.now_ns, faults or Faults())
         self.peers: dict[str, SimPeer] = {}
+        self.extras: list[Extra] = []
         self.judge = Judge(lambda: self.host, self.peers.values, self.note)
         self._events: list[tuple[int, int, Callable[[], object]]] = []
         self._order = 0
@@ -113,6 +93,31 @@ class World:
         self.peers[name] = peer
         return peer
 
+    def add_extra(self, name: str) -> Extra:
+        """Start a peer now of which only the traffic counts, after all that are heard."""
+        extra = Extra(self, name, len(self.peers) + len(self.extras))
+        self.extras.append(extra)
+        return extra
+
+    def change_host(self, down_s: float, *, goodbye: bool) -> None:
+        """Stop the host, with or without a word, and later start another that goes on with its time line.
+
+        It has a machine, an identity and a count of starts of its own, and knows nothing of the peers.
+        """
+        left = self.host
+        if goodbye:
+            left.node.close()
+            left.turn()
+        left.stop()
+
+        def start() -> None:
+            dice = self.dice("other host")
+            clock = MachineClock(dice, offset_ns=dice.randrange(10**12), skew_ppm=80.0)
+            self.host = SimHost(self, clock, "the other", OTHER_HOST_AT, epoch=left.epoch + 6)
+            self.host.take_over(left)
+
+        self.after(down_s * S, start)
+
     def restart_peer(self, name: str, down_s: float) -> None:
         """Stop a peer without a word and start it again later, with nothing remembered but its epoch."""
         stopped = self.peers.pop(name)
@@ -126,299 +131,3 @@ class World:
     def _listen(self) -> None:
         self.judge.listen(self.now_ns)
         self.after(self.judge.interval_ns, self._listen)
-
-
-class Driven:
-    """A node on a machine: datagrams in with time stamps, datagrams out, timers late by a little.
-
-    Args:
-        world: where.
-        name: for its dice.
-        address: of the machine.
-        link: to the network.
-        clock: of the machine.
-        stamps_sendings: its kernel says when a datagram left.
-    """
-
-    def __init__(
-        self, world: World, name: str, address: Address, link: Link, clock: MachineClock, *, stamps_sendings: bool
-    ) -> None:
-        self.world = world
-        self._stamps_sendings = stamps_sendings
-        self.address = address
-        self.link = link
-        self.clock = clock
-        self._dice = world.dice(f"machine {name}")
-        self._timer_ns: int | None = None
-        self._on = True
-
-    node: HostNode | PeerNode
-
-    @property
-    def local_ns(self) -> int:
-        """What its clock shows."""
-        return self.clock.local_at(self.world.now_ns)
-
-    def look(self) -> None:
-        """Take the node's events."""
-
-    def stop(self) -> None:
-        """Vanish from the network."""
-        self._on = False
-        self.world.network.detach(self)
-
-    def arrive(self, data: bytes, source: Address, multicast: bool) -> None:
-        """Stamp a datagram as the kernel does, and see to it when the program wakes up."""
-        stamp_ns = self.local_ns
-
-        def see_to() -> None:
-            if self._on:
-                self.node.receive_datagram(data, source, stamp_ns, multicast=multicast)
-                self.turn()
-
-        self.world.after(self._dice.expovariate(1 / (100 * US)), see_to)
-
-    def turn(self) -> None:
-        """Do what is to be done after anything happened to the node."""
-        self.look()
-        for outgoing in self.node.datagrams_to_send(self.local_ns):
-            self.world.note(repr((self.address, outgoing.address)).encode() + outgoing.data)
-            # From the time stamp in the datagram to the wire.
-            late_ns = 5 * US + self._dice.expovariate(1 / (5 * US))
-            self.world.network.send(self, outgoing.data, outgoing.address, late_ns)
-            if self._stamps_sendings and outgoing.ticket is not None:
-                self.world.after(late_ns, partial(self._left, self.node, outgoing.ticket))
-        due_ns = self.node.next_timer_ns()
-        if due_ns is None:
-            return
-        # Timers fire late, never early; the microsecond is for the rounding between two clocks.
-        true_ns = self.clock.true_at(due_ns) + US + round(self._dice.expovariate(1 / (200 * US)))
-        if self._timer_ns is None or true_ns < self._timer_ns or self._timer_ns <= self.world.now_ns:
-            self._timer_ns = max(true_ns, self.world.now_ns)
-            self.world.at(self._timer_ns, partial(self._fire, self._timer_ns))
-
-    def _left(self, node: HostNode | PeerNode, ticket: int) -> None:
-        if self._on:
-            node.datagram_sent(ticket, self.local_ns)
-
-    def _fire(self, due_ns: int) -> None:
-        if self._on and due_ns == self._timer_ns:
-            self._timer_ns = None
-            self.node.handle_timer(self.local_ns)
-            self.turn()
-
-
-class SimHost(Driven):
-    """A host with one room and one track; its commands work as a daemon's would.
-
-    Attributes:
-        epoch: of its last start.
-        timeline: what it says.
-        leads_ns: how far ahead each command was placed.
-    """
-
-    node: HostNode
-
-    def __init__(self, world: World, clock: MachineClock) -> None:
-        super().__init__(world, "host", HOST_AT, Direct(), clock, stamps_sendings=True)
-        self.epoch = 0
-        self.timeline = Timeline()
-        self.leads_ns: list[int] = []
-        self._revision = 0
-        self._entry = 0
-        self.begin()
-
-    def begin(self) -> None:
-        """Start."""
-        self._on = True
-        self.epoch += 1
-        self._revision = 0
-        self.node = HostNode(KEY, b"the host", self.epoch, "host", 7783)
-        self._timer_ns = None
-        self.world.network.attach(self)
-        self._say(self.timeline.segments)
-
-    def look(self) -> None:
-        """Take the node's events; a real daemon answers newcomers with their settings."""
-        while self.node.next_event() is not None:
-            pass
-
-    def play(self, frame: int = 0, track: Track = TRACK) -> None:
-        """Play a track from a frame on, as soon as all can."""
-        self._entry += 1
-        at_ns = self._at_ns()
-        self._change(Segment(at_ns, self._entry, frame, track))
-
-    def pause(self) -> None:
-        """Be silent as soon as all can."""
-        self._change(Segment(self._at_ns()))
-
-    def resume(self) -> None:
-        """Go on where the last pause cut in."""
-        paused, playing = self.timeline.segments[-1], self.timeline.segments[-2]
-        frame, _ = playing.position_at(paused.start_host_ns)
-        self._change(Segment(self._at_ns(), playing.entry, frame, playing.track))
-
-    def seek(self, frame: int) -> None:
-        """Go on from another frame of the same track as soon as all can."""
-        playing = self.timeline.segments[-1]
-        self._change(Segment(self._at_ns(), playing.entry, frame, playing.track))
-
-    def set_volume(self, volume: int) -> None:
-        """Change the room's volume."""
-        self._say(self.timeline.segments, volume)
-
-    def restart(self, down_s: float, *, reboot: bool = False) -> None:
-        """Stop without a word and start again later.
-
-        Args:
-            down_s: how long it is away.
-            reboot: its clock begins anew, and its first word is that it resumes where it was, in half a second;
-                else the time line goes on.
-        """
-        self.stop()
-
-        def start() -> None:
-            if not reboot:
-                self.begin()
-                return
-            playing = self.timeline.segments[-1]
-            frame, _ = playing.position_at(self.local_ns)
-            self.clock = MachineClock(self.world.dice("host clock 2"), offset_ns=10 * S, skew_ppm=-20.0)
-            at_ns = self.local_ns + REBOOT_LEAD_NS
-            self.timeline = Timeline((Segment(at_ns, playing.entry, frame, playing.track),))
-            self.begin()
-
-        self.world.after(down_s * S, start)
-
-    def peers(self) -> list[PeerInfo]:
-        """Return what it knows of its peers."""
-        return self.node.peers()
-
-    def _at_ns(self) -> int:
-        lead_ns = self.node.lead_duration_ns(ROOM)
-        self.leads_ns.append(lead_ns)
-        return self.local_ns + lead_ns
-
-    def _change(self, segment: Segment) -> None:
-        before = [one for one in self.timeline.segments if one.start_host_ns < segment.start_host_ns]
-        self._say((*before[-_KEPT_SEGMENTS:], segment))
-
-    def _say(self, segments: tuple[Segment, ...], volume: int = 100) -> None:
-        self._revision += 1
-        self.timeline = Timeline(tuple(segments))
-        self.node.set_room(RoomState(ROOM, self._revision, self.timeline, volume))
-        self.turn()
-
-
-@dataclass(frozen=True)
-class PeerPlan:
-    """What a peer is made of.
-
-    Attributes:
-        name: of the peer.
-        number: among the peers, for its address; the kernels of those with an even one stamp what they send.
-        link: to the network.
-        crystal: of the card.
-        skew_ppm: of the machine's clock; by chance within ±60 without it.
-        walk_ppm: its wandering, ppm in a second.
-        ramp_ppm_per_s: of a board that warms up for 20 s.
-        sources: decoded tracks, to render real samples.
-        hosts: addresses to try by unicast.
-    """
-
-    name: str
-    number: int
-    link: Link = field(default_factory=Wired)
-    crystal: Crystal | None = None
-    skew_ppm: float | None = None
-    walk_ppm: float = 0.01
-    ramp_ppm_per_s: float = 0.0
-    sources: FrameSources | None = None
-    hosts: tuple[Address, ...] = ()
-
-
-class SimPeer(Driven):
-    """A peer with its card, wired as the daemon wires it.
-
-    Attributes:
-        plan: what it is made of.
-        epoch: of this start.
-        player: what plays.
-        card: what sounds.
-    """
-
-    node: PeerNode
-
-    def __init__(self, world: World, plan: PeerPlan, *, epoch: int = 1, clock: MachineClock | None = None) -> None:
-        dice = world.dice(f"peer {plan.name} {epoch}")
-        if clock is None:
-            skew_ppm = dice.uniform(-60, 60) if plan.skew_ppm is None else plan.skew_ppm
-            clock = MachineClock(
-                world.dice(f"clock {plan.name}"),
-                offset_ns=dice.randrange(10**12),
-                skew_ppm=skew_ppm,
-                walk_ppm=plan.walk_ppm,
-                ramp_ppm_per_s=plan.ramp_ppm_per_s,
-                ramp_until_s=20,
-            )
-        high, low = divmod(plan.number, 200)
-        address = (f"198.51.{100 + high}.{1 + low}", 40000)
-        stamps = plan.number % 2 == 0
-        super().__init__(world, f"{plan.name} {epoch}", address, plan.link, clock, stamps_sendings=stamps)
-        self.plan = plan
-        self.epoch = epoch
-        self.host_clock = HostClock()
-        peer_id = plan.name.encode().ljust(8, b".")[:8]
-        self.node = PeerNode(KEY, peer_id, epoch, plan.name, self.host_clock, dice.random, "0", plan.hosts, ROOM)
-        self._state: StateChanged | None = None
-        self._course = Course()
-        self.events: list[PeerEvent | HostEvent] = []
-        crystal = plan.crystal or Crystal(ppm=dice.uniform(-80, 80))
-        self.player = Player(crystal.rate_hz, 2, plan.sources or Nothing())
-        if plan.sources is None:
-            self.player._renderer = NoSound()
-        world.network.attach(self)
-        self.card = Card(world, world.dice(f"card {plan.name} {epoch}"), crystal, clock, self.player)
-        self._tick()
-
-    @property
-    def name(self) -> str:
-        """Which."""
-        return self.plan.name
-
-    def block_at(self, true_ns: int) -> Block | None:
-        """Return what sounds; None for silence."""
-        return self.card.block_at(true_ns)
-
-    def stop(self) -> None:
-        """Vanish, and be silent."""
-        super().stop()
-        self.card.stop()
-
-    def look(self) -> None:
-        """Take the node's events, and hand the time line with its clock to the player."""
-        while (event := self.node.next_event()) is not None:
-            self.events.append(event)
-            if isinstance(event, StateChanged):
-                self._state = event
-        if self._state is not None:
-            course = Course(self._state.timeline, self.node.mapping, self._state.epoch)
-            if course != self._course:
-                self._course = course
-                self.player.follow(course)
-
-    def _tick(self) -> None:
-        if not self._on:
-            return
-        player = self.player
-        self.node.playback = PlaybackStats(
-            state=player.state,
-            sync_error_ns=round(player.sync_error_ns),
-            correction_ppm=player.correction_ppm,
-            underruns=self.card.underruns,
-            starved_frames=player.starved_frames,
-            lead_duration_ns=player.lead_duration_ns,
-        )
-        self.turn()
-        self.world.after(_TICK_NS, self._tick)

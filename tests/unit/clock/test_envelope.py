@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog, minimize_scalar
 
-from musicsyncd.clock.envelope import _EXPIRY_US_PER_S2, Bounds, Prior, refine, widest_gap
+from musicsyncd.clock.envelope import _EXPIRY_US_PER_S2, Bounds, Prior, _model_rows, refine, widest_gap
 
 VAGUE = Prior(0.0, 1e6)
 
@@ -100,3 +100,70 @@ def test_a_skew_that_ramps_is_followed():
     line = refine(upper, lower, widest_gap(upper, lower, prior, 0.0), prior)
     assert line.offset_us == pytest.approx(7.0, abs=4.0)
     assert line.skew_ppm == pytest.approx(30.0, abs=0.7)
+
+
+def bell(seed, count=240, width_us=34.0):
+    """A path without unhindered packets: six short queues in a row, the same on both ways."""
+    rng = np.random.default_rng(seed)
+    t_s = -np.sort(rng.uniform(0, 60, count))[::-1]
+    shape = 6
+    late_us = rng.gamma(shape, width_us / np.sqrt(shape), (2, count))
+    return Bounds(t_s, 7.0 + 30.0 * t_s + 100.0 + late_us[0]), Bounds(t_s, 7.0 + 30.0 * t_s - 100.0 - late_us[1])
+
+
+def fit(samples):
+    upper, lower = samples
+    prior = Prior(0.0, 100.0)
+    gap = widest_gap(upper, lower, prior, 0.0)
+    return gap, refine(upper, lower, gap, prior)
+
+
+def test_where_the_edge_is_blurred_all_packets_count():
+    errors_us = np.array([[one.offset_us - 7.0 for one in fit(bell(seed))] for seed in range(30)])
+    gap_us, line_us = np.sqrt((errors_us**2).mean(axis=0))
+    # The mean of 480 delays is known to 34/√480 = 1.6 µs, and the end of a bending line three times as badly.
+    assert line_us < 5.0
+    assert line_us < 0.7 * gap_us
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_blur_of_the_edge_is_measured(seed):
+    sharp, blurred = fit(network(seed))[1], fit(bell(seed))[1]
+    assert sharp.blur_us < 10 < blurred.blur_us
+    # The mode of the bell: (6 − 1) queues of 13.9 µs.
+    assert blurred.half_us == pytest.approx(169.4, abs=15.0)
+
+
+def test_the_sigma_is_neither_too_small_nor_too_large():
+    lines = [fit(bell(seed))[1] for seed in range(30)] + [fit(network(seed))[1] for seed in range(30)]
+    errors = np.array([(line.offset_us - 7.0) / line.offset_sigma_us for line in lines])
+    assert 0.3 < np.sqrt((errors**2).mean()) < 1.5
+    errors = np.array([(line.skew_ppm - 30.0) / line.skew_sigma_ppm for line in lines])
+    assert 0.1 < np.sqrt((errors**2).mean()) < 1.5
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_queue_on_one_way_does_not_pull_where_the_edge_is_blurred(seed):
+    upper, lower = bell(seed)
+    queued = np.random.default_rng(100 + seed).exponential(2000.0, len(upper.t_s))
+    queued[::2] = 0.0
+    _, line = fit((Bounds(upper.t_s, upper.offset_us + queued), lower))
+    # Half of the difference of the mean delays is 500 µs, of the medians some 20 µs.
+    assert abs(line.offset_us - 7.0) < 14.0
+
+
+def test_a_steady_change_of_the_skew_bends_the_offset():
+    t_s = -np.linspace(0.0, 65.0, 66)
+    rows = _model_rows(t_s, 66)
+    # All rates of change at 1 ppm a second: t²/2.
+    np.testing.assert_allclose(rows[3:].sum(axis=0), t_s**2 / 2, atol=1e-9)
+    assert (rows[3:, 0] == 0).all()
+    assert (_model_rows(t_s, 10)[2] == np.where(np.arange(66) < 10, 1.0, -1.0)).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_few_samples_that_agree_exactly_have_a_finite_sigma(count):
+    t_s = -np.arange(count, dtype=float)
+    _, line = fit((Bounds(t_s, np.full(count, 50.0)), Bounds(t_s, np.full(count, -50.0))))
+    assert line.offset_us == pytest.approx(0.0, abs=1.0)
+    assert 0 < line.offset_sigma_us < 1e3

@@ -35,20 +35,26 @@ class FakeClock:
         self.skew_ppm = 0.0
         self.round_trip_ns = 400_000
         self.jitter_ns = 50_000
+        self.correction_ns = 0
 
     @property
     def mapping(self) -> ClockMapping | None:
         if len(self.exchanges) < 4:
             return None
         last = self.exchanges[-1]
-        return ClockMapping(last.received_local_ns, last.received_local_ns + last.offset_ns, 0.0, 1000)
+        host_ns = last.received_local_ns + last.offset_ns - self.correction_ns
+        return ClockMapping(last.received_local_ns, host_ns, 0.0, 1000)
 
     def observe(self, exchange: Exchange) -> bool:
         self.exchanges.append(exchange)
         return True
 
+    def correct(self, correction_ns: int) -> None:
+        self.correction_ns = correction_ns
+
     def reset(self, *, another_machine: bool = False) -> None:
         self.resets += 1
+        self.correction_ns = 0
         self.other_machines += another_machine
         self.exchanges.clear()
 

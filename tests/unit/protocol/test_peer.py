@@ -213,7 +213,7 @@ def test_probes_follow_the_schedule() -> None:
     assert set(gaps[:39]) == {25}
     settled = next(index for index, at in enumerate(times) if at - times[0] >= 5000)
     assert set(gaps[40 : settled - 1]) == {100}
-    assert set(gaps[settled:]) == {250}
+    assert set(gaps[settled:]) == {125}
 
 
 def test_the_steady_interval_is_spread_by_fifteen_percent() -> None:
@@ -227,9 +227,28 @@ def test_the_steady_interval_is_spread_by_fifteen_percent() -> None:
         said += alone(node, S + (second + 1) * S, since_ns=S + second * S)
     times = [at for at in probe_times(said) if at > 5500]
     gaps = [b - a for a, b in pairwise(times)]
-    assert min(gaps) < 215
-    assert max(gaps) > 285
-    assert all(212.5 <= gap <= 287.5 for gap in gaps)
+    assert min(gaps) < 107
+    assert max(gaps) > 143
+    assert all(106.25 <= gap <= 143.75 for gap in gaps)
+
+
+def test_a_host_with_many_peers_has_them_ask_less_often() -> None:
+    room = lan()
+    room.nodes[HOST_AT]._answers.peers = 200
+    # The sweep would count the one peer that there is.
+    room.nodes[HOST_AT]._sweep_ns = 1 << 60
+    room.run(20 * S)
+    times = [(one.at_ns - S) / MS for one in room.said(wire.Probe)]
+    gaps = [round(b - a) for a, b in pairwise(times)]
+    assert set(gaps[:39]) == {25}  # So that it can play at all, it asks as always.
+    assert set(gaps[41:]) == {200 * 1000 // 512}
+
+
+def test_a_host_counts_the_peers_that_ask() -> None:
+    room = lan()
+    room.run(3 * S)
+    assert room.nodes[HOST_AT]._answers.peers == 1
+    assert all(one.message.least_interval_ms == 1 for one in room.said(wire.ProbeReply)[-5:])
 
 
 def test_an_exchange_has_the_four_times() -> None:
@@ -683,7 +702,7 @@ def test_a_report_is_never_beyond_its_limits() -> None:
     )
     (out,) = node.datagrams_to_send(S)
     playback = read(out).playback
-    assert (len(playback.state), len(playback.output), len(playback.fault)) == (16, 120, 120)
+    assert (len(playback.state), playback.output, len(playback.fault)) == (16, "🎵" * 30, 120), "120 bytes each"
     assert (playback.correction_ppm, playback.card_ppm) == (0.0, 0.0)
 
 

@@ -14,6 +14,7 @@ from musicsyncd.playback.timeline import MAX_FRAMES, MAX_SEGMENTS, Segment, Time
 from musicsyncd.protocol import wire
 from musicsyncd.protocol.auth import MAX_BODY_BYTES, OVERHEAD_BYTES
 from musicsyncd.protocol.host import HostNode, RoomState
+from musicsyncd.protocol.reporting import fit
 
 from .protocol_lan import HOST_AT, from_peer
 
@@ -35,8 +36,9 @@ def test_the_biggest_beacon_that_a_host_makes_fits_a_datagram() -> None:
 def test_the_biggest_report_and_settings_fit_a_datagram() -> None:
     report = wire.Report(
         LONGEST_NAME, LONGEST_NAME, LATE, LATE, True, "9" * 24,
-        wire.ClockStats(-LATE, 1e6, LATE, LATE, LATE, 1.0, "k" * 8),
-        wire.PlaybackStats("s" * 16, -LATE, 1e6, LATE, LATE, LATE, 1e6, "漢" * 60, "f" * 120),
+        wire.ClockStats(-LATE, 1e6, LATE, LATE, LATE, 1.0, "k" * 8, -LATE),
+        fit(wire.PlaybackStats("s" * 16, -LATE, 1e6, LATE, LATE, LATE, 1e6, "漢" * 60, "🎵" * 120)),
+        (wire.Heard((1 << wire.BEACON_MARK_BITS) - 1, -wire.MAX_LATENESS_NS),) * wire.MAX_HEARD,
     )  # fmt: skip
     assert len(wire.encode(report)) <= MAX_BODY_BYTES
     assert wire.decode_from_peer(wire.encode(report)) == report
@@ -47,10 +49,27 @@ def test_the_biggest_report_and_settings_fit_a_datagram() -> None:
 _numbers = st.integers(0, LATE)
 
 
-@given(_numbers, _numbers, st.tuples(_numbers, _numbers, _numbers, _numbers))
-def test_no_reply_is_longer_than_what_asked_for_it(number: int, t1: int, more: tuple[int, int, int, int]) -> None:
+_heard = st.builds(
+    wire.Heard,
+    st.integers(0, (1 << wire.BEACON_MARK_BITS) - 1),
+    st.integers(-wire.MAX_LATENESS_NS, wire.MAX_LATENESS_NS),
+)
+
+
+_intervals = st.integers(0, wire.MAX_PROBE_INTERVAL_MS)
+
+
+@given(_numbers, _numbers, st.tuples(*[_numbers] * 4, st.none() | _heard, _intervals))
+def test_no_reply_is_longer_than_what_asked_for_it(
+    number: int, t1: int, more: tuple[int, int, int, int, wire.Heard | None, int]
+) -> None:
     probe = wire.encode(wire.Probe(number, t1))
     assert len(wire.encode(wire.ProbeReply(number, t1, *more))) <= len(probe)
+
+
+def test_the_longest_reply_is_no_longer_than_the_shortest_probe() -> None:
+    longest = wire.ProbeReply(0, 0, LATE, LATE, LATE, LATE, wire.Heard((1 << 32) - 1, -wire.MAX_LATENESS_NS), 2000)
+    assert len(wire.encode(longest)) <= len(wire.encode(wire.Probe(0, 0)))
 
 
 def test_a_here_is_no_longer_than_its_hello() -> None:
@@ -77,6 +96,8 @@ def test_what_is_no_number_is_refused() -> None:
         wire.Beacon("r", -1, 1, (), 50, False, 80, "h"),
         wire.Beacon("r", 1, 1 << 62, (), 50, False, 80, "h"),
         wire.Beacon("r", 1, 1, (*BIGGEST, BIGGEST[0]), 50, False, 80, "h"),
+        wire.ProbeReply(1, 1, 1, 1, 1, 1, wire.Heard(1 << wire.BEACON_MARK_BITS, 1)),
+        wire.ProbeReply(1, 1, 1, 1, 1, 1, wire.Heard(1, wire.MAX_LATENESS_NS + 1)),
         wire.Settings(bytes(7), 1, "r"),
         wire.Settings(bytes(8), 1, "r", channels="side"),
         wire.Settings(bytes(8), 1, "r", output_delay_us=5_000_001),
