@@ -51,6 +51,10 @@ _UNKNOWN_SIGMA_PPM = 100.0
 _KNOWN_SIGMA_PPM = 5.0
 """One sigma of what a skew changes by over a restart or a night: the board's temperature."""
 
+_SLEWED_SIGMA_PPM = 300.0
+_SLEW_DURATION_NS = 10 * NS_PER_S
+"""Steps closer together than this are a skew that is another one by some 500 ppm at the most, as ntpd slews."""
+
 _GATE_SLACK_NS = 100 * NS_PER_US
 _GATE_PPM = 50.0
 """An exchange may miss the estimate by half the least delay, and by these: at once, and with its age."""
@@ -177,7 +181,7 @@ class HostClock:
         self._recent: deque[Exchange] = deque(maxlen=_MAX_RECENT)
         self._past: deque[_Past] = deque(maxlen=_MAX_PAST)
         self._estimate: ClockMapping | None = None
-        self._started_local_ns = LocalNs(0)
+        self._started_local_ns = self._stepped_local_ns = LocalNs(0)
         self._is_usable = False
         self._correction_ns = 0
         self.exchanges = 0
@@ -277,14 +281,17 @@ class HostClock:
         if len(agreeing) + 1 < _STEP_EXCHANGES:
             return False
         self.steps += 1
-        self._forget_offset()
+        # One step is a step. Another one soon after it is a clock that NTP slews, faster than steps could follow.
+        is_slewed = self.steps > 1 and exchange.received_local_ns - self._stepped_local_ns < _SLEW_DURATION_NS
+        self._stepped_local_ns = exchange.received_local_ns
+        self._forget_offset(_SLEWED_SIGMA_PPM if is_slewed else _KNOWN_SIGMA_PPM)
         now_local_ns = max(self._take(held) for held in (*agreeing, exchange))
         self._fit(now_local_ns, exchange.offset_ns)
         return True
 
-    def _forget_offset(self) -> None:
+    def _forget_offset(self, skew_sigma_ppm: float = _KNOWN_SIGMA_PPM) -> None:
         if self._estimate is not None:
-            self._prior = Prior(self._estimate.skew_ppm, _KNOWN_SIGMA_PPM)
+            self._prior = Prior(self._estimate.skew_ppm, skew_sigma_ppm)
         self._estimate = None
         self._upper.clear()
         self._lower.clear()

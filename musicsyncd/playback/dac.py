@@ -23,10 +23,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from musicsyncd.playback.underline import Prior, early_outlier, line_under, middle, off_neighbours_ns
 from musicsyncd.units import NS_PER_MS, NS_PER_S, NS_PER_US, LocalNs, ratio_to_ppm
 
-_MEMORY_NS = 60 * NS_PER_S
-"""Age of the oldest points: a crystal's rate is steady to better than 1 ppm for about so long."""
+_LEAST_MEMORY_NS = 8.0 * NS_PER_S
+_MOST_MEMORY_NS = 60.0 * NS_PER_S
+_DRIFT_PER_NS = 0.05e-6 / NS_PER_S
+"""Age of the oldest points. A crystal that warms up changes its rate by up to 0.05 ppm in a second, so that a line
+through a time M is off by half of that times M², while noise makes it off by its amount over the number of points.
+The best M grows with the cube root of the noise: a clean card is followed for seconds, a coarse one for a minute."""
+
+_NOISE_SHARE = 8.0
+"""Of the noise over the number of points, what is off at the line's end."""
 
 _BUCKET_NS = NS_PER_S // 2
 """Only the lowest point of each such stretch is kept."""
@@ -41,14 +49,15 @@ _REFIT_NS = NS_PER_S // 4
 _EAGER_OBSERVATIONS = 8
 """The first ones are each fitted at once, then whenever the line is a third longer, then four times a second."""
 
-_MAX_SKEW = 500e-6
-"""No crystal is further from its nominal rate."""
-
 _PRIOR_SKEW = 100e-6
 """Where a crystal is as a rule (one standard deviation), before anything is known of this one."""
 
 _RESTART_SKEW = 5e-6
 """How well the rate is known at best after a discontinuity: the crystal is the same."""
+
+_SLEWED_SKEW = 300e-6
+_SLEW_DURATION_NS = 10 * NS_PER_S
+"""Two discontinuities within this are no lost frames: the local clock is being slewed, and the rate is another."""
 
 _JUMP_NS = 500 * NS_PER_US
 """What is this far off is held back for confirmation, on top of how far off the card is now and then."""
@@ -65,11 +74,6 @@ _MAX_HELD = 8
 _SETTLING_NS = NS_PER_S
 """Before this the card's own steps are not known yet, and only whole buckets are taken for a jump."""
 
-_ISOLATED_NS = 2 * NS_PER_US
-_ISOLATED = 4.0
-_MIN_COMPARED = 8
-"""A lowest point so far below the line under all others, and so many times their median, was early and is forgotten."""
-
 _BUCKETS_COMPARED = 24
 _BUCKETS_BEFORE = 4
 _BUCKETS_LATE = 2
@@ -77,6 +81,9 @@ _BUCKETS_AGREE = 8
 _UNUSUAL = 10.0
 """Of the last 24 whole buckets, two or more at the end that are late by ten times the median are a gap. The least
 lateness of a bucket is distributed exponentially at the worst, so chance does it with e^(−2·7) at each."""
+
+_LEFT_NS = 20 * NS_PER_US
+"""Two whole buckets that are late by more than this and ten times the median are at another rate."""
 
 _STALLED_TO_COUNT = 3
 """So many times in a row that are zero or do not move, and the callbacks' own times are used; and back again."""
@@ -90,10 +97,6 @@ _GAPS = 32
 
 _MEAN_TO_QUARTILE = 3.5
 """Of an exponential distribution: 1 / ln(4/3)."""
-
-_GRID = np.linspace(-1.0, 1.0, 33)
-_ZOOMS = 4
-"""Each level of the search is 16 times as fine as the one before: ±500 ppm ends at 0.008 ppm."""
 
 Array = npt.NDArray[np.float64]
 
@@ -146,12 +149,15 @@ class DacModel:
         self._y = np.zeros(_MAX_BUCKETS)
         self._above = np.zeros(0)
         self._latest = np.zeros(_MAX_BUCKETS)
+        self._points = np.zeros(0), np.zeros(0)
         self._held: list[tuple[int, int, float]] = []
         self._last_frame = 0
         self._last_dac_frame = -1
         self._last_read_ns = 0
+        self._jumped_ns = -_SLEW_DURATION_NS
         self._jump_ns = float(_JUMP_NS)
         self._gaps_ns: deque[int] = deque(maxlen=_GAPS)
+        self._memory_ns = _MOST_MEMORY_NS
         self._last_dac_ns = 0
         self._unlike = 0
         self._begin(0, 0)
@@ -198,7 +204,7 @@ class DacModel:
             self.counting = not usable
             pair = (dac_frame, now_local_ns) if self.counting else (frame, at_ns)
             if pair[1] > 0:
-                self._restart([pair])
+                self._restart([pair], min(_PRIOR_SKEW, max(_RESTART_SKEW, self._skew_sigma)))
             return True
         if usable == self.counting:
             self._unlike += 1
@@ -240,13 +246,15 @@ class DacModel:
 
     def _discontinuity(self, pairs: list[tuple[int, int]]) -> bool:
         self.discontinuities += 1
-        self._restart(pairs)
+        slewed = pairs[0][1] - self._jumped_ns < _SLEW_DURATION_NS
+        self._jumped_ns = pairs[0][1]
+        self._restart(pairs, _SLEWED_SKEW if slewed else min(_PRIOR_SKEW, max(_RESTART_SKEW, self._skew_sigma)))
         return False
 
-    def _restart(self, pairs: list[tuple[int, int]]) -> None:
-        """Begin a line with these pairs, keeping what is known of the rate."""
+    def _restart(self, pairs: list[tuple[int, int]], sigma: float) -> None:
+        """Begin a line with these pairs, at a rate that is known as well as this."""
         self._centre = self._skew
-        self._centre_sigma = min(_PRIOR_SKEW, max(_RESTART_SKEW, self._skew_sigma))
+        self._centre_sigma = sigma
         self._begin(*pairs[0])
         for dac_frame, at_ns in pairs:
             self._add(dac_frame, at_ns)
@@ -316,7 +324,7 @@ class DacModel:
         return True
 
     def _open_bucket(self, x: float, y: float) -> None:
-        while self._buckets == _MAX_BUCKETS or (self._buckets and x - self._x[0] > _MEMORY_NS):
+        while self._buckets == _MAX_BUCKETS or (self._buckets and x - self._x[0] > self._memory_ns):
             self._forget(0)
         self._x[self._buckets], self._y[self._buckets], self._latest[self._buckets] = x, y, 0.0
         self._buckets += 1
@@ -325,53 +333,48 @@ class DacModel:
     def _refit(self, x_now: float) -> None:
         """Find the line under the buckets' points and publish it."""
         self._fitted_x = x_now
-        x = self._x[: self._buckets] - x_now
-        low = self._y[: self._buckets]
-        skew, height = self._envelope(x, low)
-        early = self._early_outlier(x, low)
-        if early is not None:
-            self._forget(early)
-            x, low = np.delete(x, early), np.delete(low, early)
-            skew, height = self._envelope(x, low)
-        self._above = low - skew * x - height
-        self._skew = skew
-        self._intercept_ns = height - skew * x_now
+        x = self._fit(x_now)
+        while (kept := self._still_straight(x)) < self._buckets:
+            for _ in range(self._buckets - kept):
+                self._forget(0)
+            self._centre, self._centre_sigma = self._skew, _SLEWED_SKEW
+            x = self._fit(x_now)
         self._latest_ns = float(self._latest[: self._buckets].max())
         self._publish(x_now, x)
 
-    def _envelope(self, x: Array, y: Array) -> tuple[float, float]:
-        """Return slope and height at x = 0 of the line under the points that is highest in their middle.
+    def _fit(self, x_now: float) -> Array:
+        """Fit the line and return the x of the points that it is under."""
+        x, low = self._x[: self._buckets] - x_now, self._y[: self._buckets].copy()
+        prior = Prior(self._centre, self._centre_sigma)
+        line = line_under(x, low, prior, self._nominal_ns / 2)
+        early = early_outlier(x, low, prior, self._nominal_ns / 2, line)
+        if early is not None:
+            if early < len(x) - _BUCKETS_LATE:
+                self._forget(early)  # Else it may be the first one at another rate: passed over, for now.
+            x, low = np.delete(x, early), np.delete(low, early)
+            line = line_under(x, low, prior, self._nominal_ns / 2)
+        self._skew = line.skew
+        self._intercept_ns = line.height_ns - line.skew * x_now
+        self._points = x, low
+        self._above = low - line.skew * x - line.height_ns
+        return x
 
-        The middle is that of the time they span: the points lie closer at the start, where the buckets
-        are short, and the middle of the points would rest the line on a short stretch of it.
+    def _still_straight(self, x: Array) -> int:
+        """Return how many of the newest buckets lie on one line, at least four: a rate may have changed.
+
+        Where it rose, a line under all points cannot follow: the former ones hold it down, and the newest leave it
+        behind. Where it fell, the line spans from the oldest to the newest and those between are far above.
         """
-        middle = 0.5 * float(x[0] + x[-1])
-        above = y - self._skew * x
-        noise_ns = max(float(above.mean() - above.min()), self._nominal_ns / 2)
-        penalty_ns = noise_ns / (2 * len(x) * self._centre_sigma**2)
-        from_middle = x - middle
-        skew, reach = 0.0, _MAX_SKEW
-        for _ in range(_ZOOMS):
-            skews = np.clip(skew + reach * _GRID, -_MAX_SKEW, _MAX_SKEW)
-            heights = (y - skews[:, None] * from_middle).min(axis=1)
-            # The sum of two concave functions has one maximum, so its neighbours enclose it.
-            skew = float(skews[np.argmax(heights - penalty_ns * (skews - self._centre) ** 2)])
-            reach /= 16
-        return skew, float((y - skew * x).min())
-
-    def _early_outlier(self, x: Array, y: Array) -> int | None:
-        """Return the index of a point that is alone below the line under all others, if there is one."""
-        if len(x) < _MIN_COMPARED:
-            return None
-        along = y - self._skew * x
-        lowest, second = np.argpartition(along, 1)[:2].tolist()
-        if along[second] - along[lowest] <= _ISOLATED_NS:
-            return None
-        others_x, others_y = np.delete(x, lowest), np.delete(y, lowest)
-        skew, height = self._envelope(others_x, others_y)
-        usual_ns = _middle(others_y - skew * others_x - height)
-        below_ns = height + skew * x[lowest] - y[lowest]
-        return int(lowest) if below_ns > _ISOLATED_NS + _ISOLATED * usual_ns else None
+        if len(x) < _BUCKETS_AGREE:
+            return self._buckets
+        whole = self._above[:-1]
+        if self._bucket_end - self._x[self._buckets - 1] >= _BUCKET_NS:
+            usual_ns = middle(whole[:-_BUCKETS_LATE])
+            if float(whole[-_BUCKETS_LATE:].min()) > _LEFT_NS + _UNUSUAL * usual_ns:
+                return _BUCKETS_LATE + 2
+        if middle(whole) > _LEFT_NS + _UNUSUAL * middle(off_neighbours_ns(*self._points)):
+            return max(self._buckets // 2, _BUCKETS_LATE + 2)
+        return self._buckets
 
     def _forget(self, index: int) -> None:
         """Drop a bucket; if it is the open one, the next pair opens another."""
@@ -391,7 +394,7 @@ class DacModel:
         if not splits.size:
             return None
         least_after = np.minimum.accumulate(whole[::-1])[::-1][splits]
-        late = np.flatnonzero(least_after > self._jump_ns + _UNUSUAL * _middle(whole))
+        late = np.flatnonzero(least_after > self._jump_ns + _UNUSUAL * middle(whole))
         if late.size:
             return len(self._above) - 1 - len(whole) + int(splits[late[0]])
         # A line that began just before a gap has too few points of its own to compare with. Then it is the many
@@ -399,7 +402,7 @@ class DacModel:
         for split in range(1, _BUCKETS_BEFORE):
             after = whole[split:]
             least = float(after.min())
-            if len(after) >= _BUCKETS_AGREE and least > self._jump_ns + _UNUSUAL * (_middle(after) - least):
+            if len(after) >= _BUCKETS_AGREE and least > self._jump_ns + _UNUSUAL * (middle(after) - least):
                 return len(self._above) - 1 - len(whole) + split
         return None
 
@@ -417,6 +420,8 @@ class DacModel:
         # The lower quartile, as half of the looks at a card in steps are late by a whole one.
         lateness_ns = _MEAN_TO_QUARTILE * float(np.sort(self._above)[count // 4])
         noise_ns = max(lateness_ns, self._nominal_ns / 8)
+        best_ns = (_NOISE_SHARE * noise_ns * _BUCKET_NS / _DRIFT_PER_NS) ** (1 / 3)
+        self._memory_ns = min(max(best_ns, _LEAST_MEMORY_NS), _MOST_MEMORY_NS)
         spread = float(x.std()) if count > 1 else 0.0
         if spread > 0.0:
             fitted_sigma = 2.0 * noise_ns / (count * spread)
@@ -431,8 +436,3 @@ class DacModel:
             uncertainty_ns=uncertainty_ns,
             rate_uncertainty=2.0 * self._skew_sigma,
         )
-
-
-def _middle(values: Array) -> float:
-    """Return the median; the upper one of two. ``np.median`` imports a module at its first use, which takes a block."""
-    return float(np.sort(values)[len(values) // 2])

@@ -40,8 +40,10 @@ _DITHER_NS = 15.0 * NS_PER_US
 """Look up to so far outside of the bounds: they are blurred, and the moment drifts."""
 
 _BLUR_NS = 1.5 * NS_PER_US
+_NEWEST = 16
 _WITNESSES = 3
-"""So many looks that say otherwise by more than this make a look an impossible one."""
+"""So many of the newest looks that say otherwise by more than this make a look an impossible one. They are of a third
+of a second: whatever moves a card's rate has not moved it by then."""
 
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 """Its multiples, modulo 1, are spread evenly however many there are (a Kronecker sequence)."""
@@ -123,10 +125,9 @@ class PointerWatch:
         early_ns = (read_local_ns - line.local_ns) - (pointer_frame - line.dac_frame) * line.ns_per_frame
         if len(self._looks) < _LOOKS // 2 or early_ns > -_BLUR_NS:
             return False
-        blur_ns = _BLUR_NS + line.rate_uncertainty * (read_local_ns - self._looks[0][1])
         not_before_ns = self._after_ns(line) - self.grain_frames * line.ns_per_frame
-        holds = np.count_nonzero(not_before_ns > blur_ns) < _WITNESSES
-        return bool(holds and np.count_nonzero(not_before_ns > early_ns + blur_ns) >= _WITNESSES)
+        holds = np.count_nonzero(not_before_ns > _BLUR_NS) < _WITNESSES
+        return bool(holds and np.count_nonzero(not_before_ns[-_NEWEST:] > early_ns + _BLUR_NS) >= _WITNESSES)
 
     def next_look_ns(self, line: DacLine, next_frame: int, block_frames: int, now_local_ns: int) -> int:
         """Return the local time until which to keep the block that was just made, and then look; 0 for no reason to.

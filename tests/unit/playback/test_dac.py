@@ -82,7 +82,8 @@ def test_a_clean_card(ppm: float, block: int) -> None:
     assert card.model.rate_ppm == pytest.approx(ppm, abs=0.2)
     assert abs(card.error_ns()) < 1_000
     assert all(card.play(50))
-    assert card.model.rate_ppm == pytest.approx(ppm, abs=0.02)
+    # No better than this, as a crystal that warms up is followed by forgetting what is older than some seconds.
+    assert card.model.rate_ppm == pytest.approx(ppm, abs=0.05)
     assert card.model.discontinuities == 0
     line = card.model.line
     assert line is not None
@@ -108,6 +109,20 @@ def test_a_pointer_in_steps_read_at_any_time(seed: int) -> None:
     assert all(card.play(39))
     assert card.model.rate_ppm == pytest.approx(-60.0, abs=2.5)
     assert abs(card.error_ns()) < 100_000
+
+
+@pytest.mark.parametrize(("change_ppm", "most_us"), [(500.0, 800), (-500.0, 800), (5.0, 40), (-5.0, 40)])
+def test_another_rate_is_followed(change_ppm: float, most_us: float) -> None:
+    """As when NTP begins to slew the local clock, or a crystal is heated."""
+    card = Card(20.0)
+    assert all(card.play(30))
+    before_ns, at_frames = card.ns_per_frame, card.frame - FIRST_FRAME
+    card.ns_per_frame = FRAME_NS / (1 + (20.0 + change_ppm) * 1e-6)
+    card.shift_ns += at_frames * (before_ns - card.ns_per_frame)
+    errors_us = [abs(card.error_ns()) / 1e3 for _ in card.play(12)]
+    assert max(errors_us) < most_us
+    assert max(errors_us[int(10 * BLOCKS_PER_S) :]) < 5
+    assert card.model.rate_ppm == pytest.approx(20.0 + change_ppm, abs=0.5)
 
 
 def test_before_much_is_known_the_rate_is_not_wild() -> None:
@@ -247,4 +262,4 @@ def test_nonsense_never_raises(pairs: list[tuple[int, int, int]]) -> None:
         model.observe(frame, said_ns, now_ns)
         if model.line is not None:
             assert np.isfinite(model.line.uncertainty_ns)
-            assert abs(model.rate_ppm) <= 501
+            assert abs(model.rate_ppm) <= 1002
