@@ -55,9 +55,8 @@ _PRIOR_SKEW = 100e-6
 _RESTART_SKEW = 5e-6
 """How well the rate is known at best after a discontinuity: the crystal is the same."""
 
-_SLEWED_SKEW = 300e-6
-_SLEW_DURATION_NS = 10 * NS_PER_S
-"""Two discontinuities within this are no lost frames: the local clock is being slewed, and the rate is another."""
+_CHANGED_SKEW = 300e-6
+"""How well the rate is known when the points have shown that it is another one: NTP slews by 500 ppm at the most."""
 
 _JUMP_NS = 500 * NS_PER_US
 """What is this far off is held back for confirmation, on top of how far off the card is now and then."""
@@ -154,7 +153,6 @@ class DacModel:
         self._last_frame = 0
         self._last_dac_frame = -1
         self._last_read_ns = 0
-        self._jumped_ns = -_SLEW_DURATION_NS
         self._jump_ns = float(_JUMP_NS)
         self._gaps_ns: deque[int] = deque(maxlen=_GAPS)
         self._memory_ns = _MOST_MEMORY_NS
@@ -204,7 +202,7 @@ class DacModel:
             self.counting = not usable
             pair = (dac_frame, now_local_ns) if self.counting else (frame, at_ns)
             if pair[1] > 0:
-                self._restart([pair], min(_PRIOR_SKEW, max(_RESTART_SKEW, self._skew_sigma)))
+                self._restart([pair])
             return True
         if usable == self.counting:
             self._unlike += 1
@@ -246,15 +244,13 @@ class DacModel:
 
     def _discontinuity(self, pairs: list[tuple[int, int]]) -> bool:
         self.discontinuities += 1
-        slewed = pairs[0][1] - self._jumped_ns < _SLEW_DURATION_NS
-        self._jumped_ns = pairs[0][1]
-        self._restart(pairs, _SLEWED_SKEW if slewed else min(_PRIOR_SKEW, max(_RESTART_SKEW, self._skew_sigma)))
+        self._restart(pairs)
         return False
 
-    def _restart(self, pairs: list[tuple[int, int]], sigma: float) -> None:
-        """Begin a line with these pairs, at a rate that is known as well as this."""
+    def _restart(self, pairs: list[tuple[int, int]]) -> None:
+        """Begin a line with these pairs, keeping what is known of the rate."""
         self._centre = self._skew
-        self._centre_sigma = sigma
+        self._centre_sigma = min(_PRIOR_SKEW, max(_RESTART_SKEW, self._skew_sigma))
         self._begin(*pairs[0])
         for dac_frame, at_ns in pairs:
             self._add(dac_frame, at_ns)
@@ -337,7 +333,7 @@ class DacModel:
         while (kept := self._still_straight(x)) < self._buckets:
             for _ in range(self._buckets - kept):
                 self._forget(0)
-            self._centre, self._centre_sigma = self._skew, _SLEWED_SKEW
+            self._centre, self._centre_sigma = self._skew, _CHANGED_SKEW
             x = self._fit(x_now)
         self._latest_ns = float(self._latest[: self._buckets].max())
         self._publish(x_now, x)

@@ -19,8 +19,8 @@ MAX_PENDING_REPLIES = 1024
 MAX_ASKERS = 1024
 """Whose last reply is remembered; as many as a host has peers. The one that asked longest ago goes first."""
 
-MAX_PROBES_PER_S = 512
-"""Of all peers together once they are settled: a tenth of a core of a small machine."""
+MAX_PROBES_PER_S = 1024
+"""Of all peers together after their first second: a tenth of a core of a desktop machine, and more of a Pi."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,7 +200,8 @@ def test_scenario_30_a_thousand_peers(seed: int) -> None:
     """A thousand peers come back at once, as after a power cut; three of them are heard.
 
     The host says to the group what it would say to one, and each of the others costs it the same few datagrams
-    and steps a second as among a hundred. A change reaches all of them in a second.
+    and steps a second as among a hundred: it has them ask for the time once a second instead of eight times,
+    so they know it less well. A change reaches all of them in a second.
     """
     world = World(seed)
     world.judge.interval_ns = 50 * MS
@@ -217,8 +218,8 @@ def test_scenario_30_a_thousand_peers(seed: int) -> None:
     assert work["line"] / 1000 / 2 <= 1000, work
     world.at_s(8, lambda: world.host.seek(960_000))
     world.run(9)
-    require(world.judge.verdict(3, 8), max_us=13, p99_us=13, rms_us=8.5)
-    require(world.judge.verdict(8), max_us=11, p99_us=11, rms_us=7.5)
+    require(world.judge.verdict(3, 8), max_us=26, p99_us=25, rms_us=14)
+    require(world.judge.verdict(8), max_us=20, p99_us=20, rms_us=13)
     beacon_bytes = 4 * 2 * 250
     assert sent[HOST_AT, "multicast"] <= beacon_bytes
     of_peers = [count for (address, _), count in sent.items() if address != HOST_AT]
