@@ -4,9 +4,10 @@ Owns the schedule of the probes, the ones under way, when they left, and the sha
 not know what the answers say of the clock. When an answer is complete: :mod:`musicsyncd.protocol.interleaving`.
 
 The schedule is the one that the clock estimator was tuned with: 40 probes at 25 ms, so that
-it is usable in a fraction of a second; ten a second until 5 s; then eight a second ±15 %, so that the
-peers of a room do not fall into step with each other or with a Wi-Fi's beacons. Twice as many as four a second
-take a third off the estimate's wander; ten would take little more. A host with very many peers asks for fewer.
+it is usable in a fraction of a second; ten a second until 5 s; then six or seven a second ±15 %, so that the
+peers of a room do not fall into step with each other or with a Wi-Fi's beacons. Compared with four a second
+that takes a third off the estimate's wander; ten would take little more, and a peer is to cost less than 2 kB a second
+both ways. A host with very many peers asks for fewer.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ BURST_PROBES = 40
 BURST_INTERVAL_NS = 25 * NS_PER_MS
 SETTLING_DURATION_NS = 5 * NS_PER_S
 SETTLING_INTERVAL_NS = 100 * NS_PER_MS
-STEADY_INTERVAL_NS = 125 * NS_PER_MS
+STEADY_INTERVAL_NS = 150 * NS_PER_MS
 STEADY_SPREAD = 0.15
 SEARCH_INTERVAL_NS = NS_PER_S
 """To the last address of a host that has fallen silent."""
@@ -32,7 +33,7 @@ MAX_UNDER_WAY = 64
 """Probes that may still be answered: 1.6 s of the burst."""
 
 MAX_REMEMBERED = 640
-"""Probes counted for the loss: a minute has about 530, with one burst in it."""
+"""Probes counted for the loss: a minute has about 460, with one burst in it."""
 
 LOSS_WINDOW_NS = 60 * NS_PER_S
 ANSWER_WITHIN_NS = NS_PER_S
