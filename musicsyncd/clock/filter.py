@@ -63,7 +63,7 @@ _STEP_EXCHANGES = 3
 _STEP_SLACK_NS = 500 * NS_PER_US
 """So many implausible exchanges that agree with each other within this are a step."""
 
-_REFIT_INTERVAL_NS = 400 * NS_PER_MS
+_REFIT_INTERVAL_NS = 250 * NS_PER_MS
 """Once settled, an estimate this young is left as it is: its line says the same of now as a new one would, and a fit is
 most of what a probe costs. Another frequency is fitted at once."""
 
@@ -77,8 +77,8 @@ _MIN_EARLY = 3.0
 _MOST_EARLY = 2.0
 """One that is too early by as many uncertainties counts as so many; one alone is never enough."""
 
-_MAX_PAST = 10
-_MIN_PAST = 4
+_MAX_PAST = 15
+_MIN_PAST = 6
 """Estimates that the newest exchanges are held against: the oldest is four or five seconds old as a rule."""
 
 _SETTLING_DURATION_NS = 10 * NS_PER_S

@@ -233,9 +233,9 @@ def test_frequent_probes_are_all_taken_but_not_all_fitted():
     for at_s in np.arange(20, 25, 0.05):
         assert clock.observe(path.exchange(at_s))
         references_ns.append(clock.mapping.local_ns)
-        assert local(at_s) - clock.mapping.local_ns < 0.45 * SECOND_NS
+        assert local(at_s) - clock.mapping.local_ns < 0.3 * SECOND_NS
     assert clock.exchanges == 500
-    assert 10 <= len(set(references_ns)) <= 14
+    assert 14 <= len(set(references_ns)) <= 22
 
 
 def test_a_skew_that_ramps_is_followed():
