@@ -36,13 +36,19 @@ MAX_NAME_CHARS = 64
 
 MAX_INTERFACES = 32
 MAX_TRACK_ARGUMENTS = 10_000
+MAX_LIBRARY_FOLDERS = 100
 CHANNELS = ("stereo", "left", "right", "mono")
+REPLAYGAIN = ("off", "track", "album")
+MAX_PREAMP_DB = 24.0
 MIN_BUFFER_MS, MAX_BUFFER_MS = 5.0, 2000.0
 MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 768_000
 MAX_OUTPUT_DELAY_MS = 5000.0
 MIN_CACHE_MIB, MAX_CACHE_MIB = 16, 1 << 20
 SYSTEM_RUNTIME_DIR = Path("/run") / APP_NAME
 """Where systemd puts the socket of a host that runs as a system service."""
+
+MAX_CROSSFADE_S = 12.0
+"""Of one track over the next; as :data:`musicsyncd.playback.timeline.MAX_FADE_MS`, which takes longer to import."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -259,6 +265,9 @@ class HostConfig:
         room: the room that always exists.
         speaker: it plays on its own sound card too.
         open: no key: whoever is on the network may listen and command.
+        library: absolute paths of the folders that it keeps an index of.
+        replaygain: one of :data:`REPLAYGAIN`: what is played equally loud, by the tags of the files.
+        replaygain_preamp_db: added to what the tags say.
     """
 
     name: str = field(default_factory=default_name)
@@ -268,11 +277,22 @@ class HostConfig:
     room: str = DEFAULT_ROOM
     speaker: bool = False
     open: bool = False
+    library: tuple[str, ...] = ()
+    replaygain: str = "off"
+    replaygain_preamp_db: float = 0.0
 
     def __post_init__(self) -> None:
         check_name("host", self.name)
         check_room(self.room)
+        _check_library(self.library)
         _require(len(self.tracks) <= MAX_TRACK_ARGUMENTS, f"more than {MAX_TRACK_ARGUMENTS} tracks are given")
+        _require(
+            self.replaygain in REPLAYGAIN, f"{self.replaygain!r} is not a choice of ReplayGain: {', '.join(REPLAYGAIN)}"
+        )
+        _require(
+            abs(self.replaygain_preamp_db) <= MAX_PREAMP_DB,
+            f"a preamp of {self.replaygain_preamp_db:g} dB is too much: ±{MAX_PREAMP_DB:g} at most",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +311,9 @@ class PeerConfig:
         output_delay_ms: what stands behind the card is late by this and is fed earlier; positive is
             earlier. What the host has for this peer is added.
         channels: one of :data:`CHANNELS`, or None to leave it to the host.
-        cache_mib: the most that tracks may take on disk, MiB.
+        cache_mib: the most that tracks may take on disk, MiB; None for 2 GiB, or a tenth of the free disk where
+            that is less.
+        library: absolute paths of folders with music of its own, which it need not fetch.
         open: no key.
     """
 
@@ -305,7 +327,8 @@ class PeerConfig:
     buffer_ms: float = 80.0
     output_delay_ms: float | None = None
     channels: str | None = None
-    cache_mib: int = 1024
+    cache_mib: int | None = None
+    library: tuple[str, ...] = ()
     open: bool = False
 
     def __post_init__(self) -> None:
@@ -330,14 +353,21 @@ class PeerConfig:
             f"{self.channels!r} is not a choice of channels: {', '.join(CHANNELS)}",
         )
         _require(
-            MIN_CACHE_MIB <= self.cache_mib <= MAX_CACHE_MIB,
+            self.cache_mib is None or MIN_CACHE_MIB <= self.cache_mib <= MAX_CACHE_MIB,
             f"a cache of {self.cache_mib} MiB is not usable: {MIN_CACHE_MIB} to {MAX_CACHE_MIB}",
         )
+        _check_library(self.library)
 
     @property
     def host_address(self) -> tuple[str, int] | None:
         """The host to try by unicast, as address and port."""
         return None if self.host is None else parse_address(self.host, self.network.port)
+
+
+def _check_library(folders: tuple[str, ...]) -> None:
+    _require(len(folders) <= MAX_LIBRARY_FOLDERS, f"more than {MAX_LIBRARY_FOLDERS} library folders are given")
+    for folder in folders:
+        _require(os.path.isabs(folder), f"{folder!r} cannot be a folder of the library: write its whole path")
 
 
 def check_output(output: str) -> None:

@@ -38,3 +38,11 @@ class DeviceError(MusicSyncError):
 
 class ControlError(MusicSyncError):
     """A command cannot be carried out as it was given."""
+
+
+class StaleError(MusicSyncError):
+    """A command was meant for a state that has changed since. ``revision`` is that of the present one."""
+
+    def __init__(self, message: str, revision: int) -> None:
+        super().__init__(message)
+        self.revision = revision

@@ -27,6 +27,9 @@ FAMILIES = {
         "next=transport:next_track",
         "previous=transport:previous_track",
         "queue=queue:queue",
+        "shuffle=transport:shuffle",
+        "repeat=transport:repeat",
+        "crossfade=transport:crossfade",
     ),
     "Sound": (
         "volume=sound:volume",
@@ -35,7 +38,13 @@ FAMILIES = {
         "delay=sound:delay",
         "channels=sound:channels",
     ),
-    "Look": ("status=status:status", "peers=peers:peers", "rooms=rooms:rooms"),
+    "Look": (
+        "status=status:status",
+        "search=library:search",
+        "library=library:library",
+        "peers=peers:peers",
+        "rooms=rooms:rooms",
+    ),
     "Set up": ("devices=devices:devices", "key=key:key", "version=version:version"),
 }
 

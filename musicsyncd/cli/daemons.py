@@ -15,10 +15,14 @@ from musicsyncd.config import HostConfig, PeerConfig
 _NAME_HELP = "For people; this machine's host name by default."
 
 
+def _absolute(paths: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(os.path.abspath(os.path.expanduser(path)) for path in paths)
+
+
 def _tracks(given: tuple[str, ...]) -> tuple[str, ...]:
     """Return the tracks of the call, or else of the configuration file, wherever a daemon may go from here."""
     if given:
-        return tuple(os.path.abspath(os.path.expanduser(track)) for track in given)
+        return _absolute(given)
     listed = click.get_current_context().lookup_default("tracks")
     return tuple(listed) if listed else ()
 
@@ -28,10 +32,19 @@ def _tracks(given: tuple[str, ...]) -> tuple[str, ...]:
     epilog="""\b
 Examples:
   musicsyncd host ~/Music/Album          play an album
+  musicsyncd host --library ~/Music      everything there can be searched and played
   musicsyncd host --speaker              take up the queue again, and sound on this machine too
   musicsyncd host --room kitchen --name attic-pi""",
 )
 @click.argument("tracks", nargs=-1, metavar="[TRACK|FOLDER]...")
+@click.option(
+    "--library",
+    multiple=True,
+    type=click.Path(file_okay=False),
+    metavar="FOLDER",
+    envvar="MUSICSYNCD_LIBRARY",
+    help="Folder whose music can be searched and played by name; may be repeated.",
+)
 @click.option("--speaker/--no-speaker", default=False, envvar="MUSICSYNCD_SPEAKER", help="Play here too.")
 @click.option(
     "--room",
@@ -41,9 +54,35 @@ Examples:
     help="The room that always exists.",
 )
 @click.option("--name", envvar="MUSICSYNCD_NAME", help=_NAME_HELP)
+@click.option(
+    "--replaygain",
+    type=click.Choice(configuration.REPLAYGAIN),
+    default="off",
+    show_default=True,
+    envvar="MUSICSYNCD_REPLAYGAIN",
+    help="Make every track, or every album, equally loud by its tags.",
+)
+@click.option(
+    "--replaygain-preamp-db",
+    type=click.FloatRange(-configuration.MAX_PREAMP_DB, configuration.MAX_PREAMP_DB),
+    metavar="DB",
+    default=0.0,
+    show_default=True,
+    envvar="MUSICSYNCD_REPLAYGAIN_PREAMP_DB",
+    help="Louder than the tags say; peaks stay below full scale.",
+)
 @options.verbose_option
 @options.host_options
-def host(tracks: tuple[str, ...], speaker: bool, room: str, name: str | None, verbose: bool) -> None:
+def host(
+    tracks: tuple[str, ...],
+    library: tuple[str, ...],
+    speaker: bool,
+    room: str,
+    name: str | None,
+    verbose: bool,
+    replaygain: str,
+    replaygain_preamp_db: float,
+) -> None:
     """Run the host: it decides what plays and when.
 
     Tracks and folders that are given play at once, and what was in the queue follows them; without any,
@@ -54,9 +93,12 @@ def host(tracks: tuple[str, ...], speaker: bool, room: str, name: str | None, ve
         network=options.network_config(),
         paths=options.paths(),
         tracks=_tracks(tracks),
+        library=_absolute(library),
         room=room,
         speaker=speaker,
         open=options.without_key(),
+        replaygain=replaygain,
+        replaygain_preamp_db=replaygain_preamp_db,
     )
     from musicsyncd.system import host_daemon, log
 
@@ -116,14 +158,26 @@ Examples:
     "--cache-mib",
     type=click.IntRange(configuration.MIN_CACHE_MIB, configuration.MAX_CACHE_MIB),
     metavar="MIB",
-    default=1024,
-    show_default=True,
     envvar="MUSICSYNCD_CACHE_MIB",
-    help="The most that fetched tracks may take on disk.",
+    help="The most that fetched tracks may take on disk; by default 2048, or a tenth of what is free there.",
+)
+@click.option(
+    "--library",
+    multiple=True,
+    type=click.Path(file_okay=False),
+    metavar="FOLDER",
+    envvar="MUSICSYNCD_LIBRARY",
+    help="Folder with music of this machine: what is in it is not fetched; may be repeated.",
 )
 @options.verbose_option
 @options.peer_options
-def peer(name: str | None, rate: int | None, verbose: bool, **settings: Any) -> None:  # noqa: ANN401 - one for one
+def peer(
+    name: str | None,
+    rate: int | None,
+    library: tuple[str, ...],
+    verbose: bool,
+    **settings: Any,  # noqa: ANN401 - one for one
+) -> None:
     """Run a speaker: it plays what the host says, in step with all others.
 
     It needs the room's key, unless it runs as the host's user on the host's machine: see `musicsyncd key`.
@@ -134,6 +188,7 @@ def peer(name: str | None, rate: int | None, verbose: bool, **settings: Any) -> 
         paths=options.paths(),
         host=options.host_address(),
         rate_hz=rate,
+        library=_absolute(library),
         open=options.without_key(),
         **settings,
     )

@@ -5,6 +5,7 @@ Light to import: every command prints something.
 
 from __future__ import annotations
 
+import time
 import unicodedata
 
 _US_PER_S = 1e6
@@ -77,6 +78,14 @@ def position_s(seconds: float) -> str:
     minutes, second = divmod(max(0, int(seconds)), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minutes}:{second:02}"
+
+
+def day_and_time(day_s: float) -> str:
+    """Return an instant, in seconds since 1970, as this machine's clock of the day shows it: ``2026-05-01 20:15``."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(day_s))
+    except (OverflowError, OSError, ValueError):
+        return "–"
 
 
 def rate_hz(hertz: int) -> str:

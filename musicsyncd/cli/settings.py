@@ -47,7 +47,14 @@ COMMON: dict[str, str] = {
 }
 
 SECTIONS: dict[str, dict[str, str]] = {
-    "host": {"name": "a text", "tracks": "a list of paths", "speaker": "true or false"},
+    "host": {
+        "name": "a text",
+        "tracks": "a list of paths",
+        "library": "a list of paths",
+        "speaker": "true or false",
+        "replaygain": "a text",
+        "replaygain-preamp-db": "a number",
+    },
     "peer": {
         "name": "a text",
         "device": "a text",
@@ -57,8 +64,10 @@ SECTIONS: dict[str, dict[str, str]] = {
         "output-delay-ms": "a number",
         "channels": "a text",
         "cache-mib": "a whole number",
+        "library": "a list of paths",
     },
     "demo": {"seconds": "a number"},
+    "search": {"limit": "a whole number"},
     "status": {"watch": "true or false", "interval": "a number"},
 }
 """Beside these, every command has a section that takes the keys of ``[common]`` it has an option for."""

@@ -162,6 +162,10 @@ def _room_facts(room: Json, track: Json) -> list[str]:
     lead = _number(room, "lead_ms")
     if lead is not None:
         facts.append(f"lead {lead:.0f} ms")
+    facts += ["shuffled"] if room.get("shuffled") else []
+    facts += [f"repeats {room['repeat']}"] if room.get("repeat") in ("one", "all") else []
+    fade_s = _number(room, "crossfade_s")
+    facts += [f"crossfade {fade_s:g} s"] if fade_s else []
     return facts
 
 

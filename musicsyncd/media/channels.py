@@ -13,6 +13,8 @@ Knows nothing of files or blocks.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +44,18 @@ _OGG_ORDER = {
 }
 """For each channel of an Ogg file, which one of WAV's order it is."""
 
+_FLAC_CHANNELS: dict[int, tuple[str, ...]] = {
+    1: ("FC",),
+    2: ("FL", "FR"),
+    3: ("FL", "FR", "FC"),
+    4: ("FL", "FR", "BL", "BR"),
+    5: ("FL", "FR", "FC", "BL", "BR"),
+    6: ("FL", "FR", "FC", "LFE", "BL", "BR"),
+    7: ("FL", "FR", "FC", "LFE", "BC", "SL", "SR"),
+    8: ("FL", "FR", "FC", "LFE", "BL", "BR", "SL", "SR"),
+}
+"""What the channels of a FLAC file are (RFC 9639, section 9.1.3)."""
+
 
 def fold_matrix(recorded: int, wanted: int, *, ogg: bool = False) -> npt.NDArray[np.float32] | None:
     """Return what to multiply frames by to make ``recorded`` channels ``wanted`` ones.
@@ -67,3 +81,33 @@ def fold_matrix(recorded: int, wanted: int, *, ogg: bool = False) -> npt.NDArray
     else:
         matrix[:, :2] = stereo
     return matrix if order is None else matrix[list(order)]
+
+
+def from_ogg_order(block: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return frames, (frames, channels), of an Ogg file with their channels in the order of WAV and FLAC."""
+    order = _OGG_ORDER.get(block.shape[1])
+    if order is None:
+        return block
+    turned = np.empty_like(block)
+    turned[:, list(order)] = block
+    return turned
+
+
+def flac_places(names: Sequence[str]) -> tuple[int, list[int]]:
+    """Return how many channels a FLAC file needs for channels of these names, and where each of them goes.
+
+    Args:
+        names: ``FL``, ``FR``, ``FC``, ``LFE``, ``BL``, ``BR``, ``BC``, ``SL``, ``SR``; sides without backs are backs.
+
+    Returns:
+        The count, and for each name its place: the least count with a place for every one of them, so there may
+        be places that stay silent. Names that no FLAC file has a place for: the first two, or the only one.
+    """
+    named = list(names)
+    if "SL" in named and not {"BL", "BC"} & set(named):
+        named = [{"SL": "BL", "SR": "BR"}.get(name, name) for name in named]
+    for count, places in _FLAC_CHANNELS.items():
+        if set(named) <= set(places) and len(set(named)) == len(named):
+            return count, [places.index(name) for name in named]
+    count = min(len(named), 2)
+    return count, list(range(count))

@@ -18,15 +18,17 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from musicsyncd.errors import MediaError
+from musicsyncd.media.ogg import read_pages
 from musicsyncd.playback.timeline import MAX_FRAMES, Track
 
 AUDIO_SUFFIXES = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".caf", ".w64", ".rf64", ".au"}
+    | {".m4a", ".m4b", ".aac", ".wma", ".mka", ".ape", ".wv", ".tta"}
 )
-"""Endings that a folder is searched for: what libsndfile opens and what people keep music in."""
+"""Endings that a folder is searched for: what libsndfile opens, then what PyAV does, and people keep music in."""
 
 MAX_FOLDER_TRACKS = 10_000
 """As many as a queue holds."""
@@ -58,7 +60,8 @@ class TrackInfo:
         rate_hz: frames a second.
         frames: its length. MP3 files without a Xing header do not say it, and libsndfile estimates.
         channels: samples in a frame.
-        format: libsndfile's word: ``WAV``, ``FLAC``, ``OGG``, ``MP3``.
+        format: libsndfile's word: ``WAV``, ``FLAC``, ``OGG``, ``MP3``; or ``LIBAV-`` and libav's word.
+        subtype: libsndfile's word for how samples are written, ``PCM_16``, ``VORBIS``; or libav's for the codec.
     """
 
     path: Path
@@ -71,6 +74,7 @@ class TrackInfo:
     frames: int
     channels: int
     format: str
+    subtype: str = ""
 
 
 def soundfile_module() -> Any:  # noqa: ANN401 (the library has no types)
@@ -153,16 +157,59 @@ def inspect(path: Path) -> TrackInfo:
                 size_bytes=status.st_size,
                 mtime_ns=status.st_mtime_ns,
                 rate_hz=sound.samplerate,
-                frames=sound.frames,
+                frames=sound.frames if sound.format != "OGG" else _ogg_frames(file, sound.frames, sound.samplerate),
                 channels=sound.channels,
                 format=sound.format,
+                subtype=sound.subtype,
             )
     except OSError as error:
         raise _unreadable(path, error) from None
     except (soundfile.SoundFileError, ValueError, RuntimeError) as error:
-        raise MediaError(f"{shown(path)} is no music that can be played: {sound_reason(error)}") from None
+        info = _inspect_otherwise(path, sound_reason(error))
     _refuse_odd(info)
     return info
+
+
+def _ogg_frames(file: BinaryIO, frames: int, rate_hz: int) -> int:
+    """Return how long an Ogg file's first recording is: of several in a row libsndfile says no length."""
+    if frames <= MAX_FRAMES:
+        return frames
+    pages = read_pages(file)
+    return pages.frame_at(pages.runs[-1].end_granule, rate_hz) if pages.runs else 0
+
+
+def _inspect_otherwise(path: Path, reason: str) -> TrackInfo:
+    """Return what libav makes of a file that libsndfile refuses for a reason."""
+    # Here, and not above: that module needs this one, and most files never need that one.
+    from musicsyncd.media.libav import container_kind, inspect_libav
+
+    kind = container_kind(path)
+    if not kind:
+        raise MediaError(f"{shown(path)} is no music that can be played: {reason}")
+    return inspect_libav(path, kind)
+
+
+def header_bytes(path: Path) -> bytes:
+    """Return a file's first bytes, 16 or fewer, those of an ID3v2 tag passed over.
+
+    Raises:
+        MediaError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(after_id3(file))
+            return file.read(16)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def after_id3(file: BinaryIO) -> int:
+    """Return where the sound of a file begins: behind an ID3v2 tag, or at 0; the file is at its start."""
+    start = file.read(10)
+    if start[:3] != b"ID3" or len(start) < 10:
+        return 0
+    # ID3v2.4, 6.2: seven bits in each byte; the header itself is not counted.
+    return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(start[6:], (21, 14, 7, 0), strict=True))
 
 
 def content_id(path: Path, *, chunk: int = HASH_BLOCK_BYTES) -> bytes:
@@ -186,14 +233,15 @@ def content_id(path: Path, *, chunk: int = HASH_BLOCK_BYTES) -> bytes:
     return digest.digest()
 
 
-def to_track(info: TrackInfo, content_id: bytes) -> Track:
-    """Return what travels in a time line of a file that was inspected and hashed."""
+def to_track(info: TrackInfo, content_id: bytes, gain_db: float = 0.0) -> Track:
+    """Return what travels in a time line of a file that was inspected and hashed, to be played so much louder."""
     return Track(
         content_id=content_id,
         size_bytes=info.size_bytes,
         rate_hz=info.rate_hz,
         frames=info.frames,
         channels=info.channels,
+        gain_db=gain_db,
     )
 
 

@@ -3,8 +3,9 @@
 Tells the two kinds of failure apart: bytes that could not be had (tried again later) and
 bytes that do not decode (never tried again).
 
-Source: libsndfile through python-soundfile. Its seeks are exact to the frame for WAV and
-FLAC; MP3, Vorbis and Opus depend on the decoder behind it.
+Source: libsndfile through python-soundfile. Its seeks are exact to the sample for WAV, AIFF and
+FLAC, and but for 3·10⁻⁸ of full scale for Opus; what it does not seek in exactly, the host turns
+into FLAC (:mod:`musicsyncd.media.convert`).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A complete track is a file named by the SHA-256 of its bytes in hexadecimal, and was
 verified before it got that name. A track that is being fetched is a ``.part`` file beside
-it. A part does not outlive its process: after a restart that one track is fetched again
-from its beginning.
+it with a journal of what is in it (:mod:`musicsyncd.media.parts`); it is gone on with by whoever wants the track next,
+in this process or after a restart.
 
 A track is in use as long as anyone holds its :class:`StoredTrack` or a reader of it; what
 is not in use goes, the longest unused first, when room is needed. Several processes may
@@ -21,14 +21,15 @@ import os
 import re
 import tempfile
 import threading
+import time
 import weakref
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from musicsyncd.errors import MediaError
-from musicsyncd.media.stored import StoredReader, StoredTrack, let_go
+from musicsyncd.media.parts import Part, journal_of, remove
+from musicsyncd.media.stored import VERIFIED_NS, StoredReader, StoredTrack
 from musicsyncd.playback.timeline import Track
 
 __all__ = ["Store", "StoredReader", "StoredTrack", "disk_space"]
@@ -36,8 +37,12 @@ __all__ = ["Store", "StoredReader", "StoredTrack", "disk_space"]
 MAX_FILES = 10_000
 """Tracks in the cache, whatever their sizes: as many as a queue holds."""
 
-MAX_RELEASED_PARTS = 8
-"""Tracks that were begun and then skipped, kept for a listener who goes back and forth."""
+DEFAULT_BYTES = 2 << 30
+DEFAULT_SHARE = 10
+"""The cache is so large, or so much of the free disk where that is less, unless somebody says otherwise."""
+
+MIN_BYTES = 16 << 20
+"""And not less than one short track."""
 
 KEEP_FREE_BYTES = 256 << 20
 KEEP_FREE_SHARE = 10
@@ -45,10 +50,11 @@ KEEP_FREE_SHARE = 10
 
 _COMPLETE = re.compile(r"[0-9a-f]{64}")
 _PART = re.compile(r"[0-9a-f]{64}\.[^.]+\.part")
+_JOURNAL = re.compile(r"[0-9a-f]{64}\.[^.]+\.(ranges|new)")
 
 
 class _Kept(NamedTuple):
-    """A complete file in the folder."""
+    """A file in the folder that is not in use here, and the bytes that go with it."""
 
     used_ns: int
     size_bytes: int
@@ -66,9 +72,10 @@ class Store:
 
     Args:
         folder: made if it is not there; files in it that are not the cache's are left alone.
-        max_bytes: of all tracks together, those being fetched at their full size.
+        max_bytes: of all tracks together, those being fetched at their full size; None for what the disk can spare.
         local: gives the path of a file that holds the same bytes already, or None.
         disk: gives a folder's free and total bytes.
+        boot_id: names the run of this machine, or is empty: parts of another run are trusted less.
 
     Raises:
         MediaError: the folder cannot be made.
@@ -77,20 +84,21 @@ class Store:
     def __init__(
         self,
         folder: Path,
-        max_bytes: int,
+        max_bytes: int | None,
         local: Callable[[bytes], Path | None] | None = None,
         disk: Callable[[Path], tuple[int, int]] = disk_space,
+        boot_id: str = "",
     ) -> None:
         self._folder = folder
-        self._max_bytes = max_bytes
         self._local = local
         self._disk = disk
+        self._boot_id = boot_id
         self._lock = threading.Lock()
-        self._released: deque[StoredTrack] = deque(maxlen=MAX_RELEASED_PARTS)
         self._open: weakref.WeakValueDictionary[bytes, StoredTrack] = weakref.WeakValueDictionary()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             _sweep(folder)
+            self.max_bytes = self._spare() if max_bytes is None else max_bytes
         except OSError as error:
             raise MediaError(f"the cache {folder} cannot be used: {error.strerror or error}") from None
 
@@ -110,10 +118,10 @@ class Store:
                 self._open[track.content_id] = stored
             return stored
 
-    def release(self, stored: StoredTrack) -> None:
-        """Say that a track is not wanted for now: what was fetched of it is kept while there is room."""
-        if not stored.complete and not stored.failure and stored not in self._released:
-            self._released.append(stored)
+    def _spare(self) -> int:
+        """Return how large the cache is when nobody says it."""
+        held = sum(file.size_bytes for file in self._scan(frozenset()))
+        return max(MIN_BYTES, min(DEFAULT_BYTES, (self._disk(self._folder)[0] + held) // DEFAULT_SHARE))
 
     def _find(self, track: Track) -> StoredTrack | None:
         """Return a track of which all bytes are on this machine, or None."""
@@ -126,28 +134,57 @@ class Store:
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except OSError:
                 continue
-            if os.fstat(fd).st_size == track.size_bytes:
+            status = os.fstat(fd)
+            if status.st_size == track.size_bytes and (path == local or status.st_mtime_ns == VERIFIED_NS):
                 if path == kept:
                     with contextlib.suppress(OSError):
-                        os.utime(fd)
+                        os.utime(fd, ns=(time.time_ns(), VERIFIED_NS))
                 return StoredTrack(track, fd, None, self._make_room_for_block)
             os.close(fd)
             if path == kept:
-                path.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)  # Somebody wrote to it, or it is another file altogether.
         return None
 
     def _begin(self, track: Track) -> StoredTrack:
-        """Return a track of which all bytes are missing."""
-        self._make_room(track.size_bytes, track.size_bytes)
-        fd, name = tempfile.mkstemp(".part", track.content_id.hex() + ".", self._folder)
-        part = Path(name)
+        """Return a track of which bytes are missing, with those that were fetched before."""
+        found = self._left_part(track)
+        if found is None:
+            self._make_room(track.size_bytes, track.size_bytes)
+            fd, name = tempfile.mkstemp(".part", track.content_id.hex() + ".", self._folder)
+            path = Path(name)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.truncate(fd, track.size_bytes)
+            except OSError:
+                os.close(fd)
+                remove(path)
+                raise
+            return StoredTrack(track, fd, Part(path, fd, track.size_bytes, self._boot_id), self._make_room_for_block)
+        path, fd = found
+        part = Part(path, fd, track.size_bytes, self._boot_id)
+        missing_bytes = track.size_bytes - part.ranges.total()
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.truncate(fd, track.size_bytes)
-        except OSError:
-            let_go(fd, part)
+            self._make_room(missing_bytes, missing_bytes)
+        except MediaError:
+            os.close(fd)
+            part.close()
             raise
+        with contextlib.suppress(OSError):
+            os.utime(fd)
         return StoredTrack(track, fd, part, self._make_room_for_block)
+
+    def _left_part(self, track: Track) -> tuple[Path, int] | None:
+        """Return a part of a track that nobody is working on, opened and locked."""
+        for path in sorted(self._folder.glob(f"{track.content_id.hex()}.*.part")):
+            with contextlib.suppress(OSError):
+                fd = _lock(path, os.O_RDWR)
+                if fd is None:
+                    continue
+                if os.fstat(fd).st_size == track.size_bytes:
+                    return path, fd
+                os.close(fd)
+                remove(path)
+        return None
 
     def _make_room_for_block(self, new_bytes: int) -> None:
         """Keep the disk's reserve while others fill the disk too."""
@@ -162,48 +199,43 @@ class Store:
         Raises:
             MediaError: not even dropping all that are not in use is enough; then none was dropped.
         """
-        kept, over_disk, over_cache = self._lacking(cache_bytes, disk_bytes)
-        if self._released and max(over_disk, over_cache) > 0:
-            self._released.clear()
-            kept, over_disk, over_cache = self._lacking(cache_bytes, disk_bytes)
-        excess_files = len(kept) + 1 - MAX_FILES if cache_bytes else 0
-        in_use = {key.hex() for key in list(self._open.keys())}
-        droppable = sorted(file for file in kept if file.path.name not in in_use)
+        tracks = list(self._open.values())
+        in_use = frozenset(stored.track.content_id.hex() for stored in tracks)
+        kept = self._scan(in_use)
+        free, disk_total = self._disk(self._folder)
+        over_disk = _reserve(disk_total) + disk_bytes - free
+        over_cache = excess_files = 0
+        if cache_bytes:
+            # Parts are sparse: what is still to come for them is free only in name.
+            over_disk += sum(stored.missing_bytes for stored in tracks)
+            held_bytes = sum(stored.size_bytes for stored in tracks if not stored.complete)
+            over_cache = sum(file.size_bytes for file in kept) + held_bytes + cache_bytes - self.max_bytes
+            excess_files = len(kept) + 1 - MAX_FILES
+        droppable = sorted(file for file in kept if file.path.name not in in_use and _is_idle(file.path))
         freed, chosen = 0, 0
         while freed < max(over_disk, over_cache) or chosen < excess_files:
             if chosen == len(droppable):
-                raise MediaError(_no_room(cache_bytes, self._max_bytes, self._folder, disk=over_disk > freed))
+                raise MediaError(_no_room(cache_bytes, self.max_bytes, self._folder, disk=over_disk > freed))
             freed += droppable[chosen].size_bytes
             chosen += 1
         for file in droppable[:chosen]:
-            file.path.unlink(missing_ok=True)
+            remove(file.path)
 
-    def _lacking(self, cache_bytes: int, disk_bytes: int) -> tuple[list[_Kept], int, int]:
-        """Return the complete files, and by how many bytes the disk and the cache would be over their limits."""
-        kept, total_bytes = self._scan()
-        free, disk_total = self._disk(self._folder)
-        if not cache_bytes:
-            return kept, _reserve(disk_total) + disk_bytes - free, 0
-        # Parts are sparse: what is still to come for them is free only in name.
-        promised = sum(stored.missing_bytes for stored in list(self._open.values()))
-        over_disk = _reserve(disk_total) + disk_bytes + promised - free
-        return kept, over_disk, total_bytes + cache_bytes - self._max_bytes
-
-    def _scan(self) -> tuple[list[_Kept], int]:
-        """Return the complete files, and the bytes of these and of all parts."""
+    def _scan(self, in_use: frozenset[str]) -> list[_Kept]:
+        """Return the complete files, and the parts but for those in use."""
         kept: list[_Kept] = []
-        total_bytes = 0
         with os.scandir(self._folder) as entries:
             for entry in entries:
                 complete = _COMPLETE.fullmatch(entry.name) is not None
-                if not complete and _PART.fullmatch(entry.name) is None:
+                if not complete and (_PART.fullmatch(entry.name) is None or entry.name[:64] in in_use):
                     continue
                 with contextlib.suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
-                    total_bytes += status.st_size
-                    if complete:
-                        kept.append(_Kept(status.st_mtime_ns, status.st_size, Path(entry.path)))
-        return kept, total_bytes
+                    # A part is as long as the whole, with holes where nothing was written.
+                    size_bytes = status.st_size if complete else min(status.st_size, 512 * status.st_blocks)
+                    used_ns = status.st_atime_ns if complete else max(status.st_atime_ns, status.st_mtime_ns)
+                    kept.append(_Kept(used_ns, size_bytes, Path(entry.path)))
+        return kept
 
 
 def _reserve(disk_total_bytes: int) -> int:
@@ -219,11 +251,39 @@ def _no_room(cache_bytes: int, max_bytes: int, folder: Path, *, disk: bool) -> s
     )
 
 
+def _lock(path: Path, mode: int) -> int | None:
+    """Return a part opened and locked, or None when a process that lives has it."""
+    fd = os.open(path, mode | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Between the two it may have become whole, and have another name.
+        if os.path.samestat(os.fstat(fd), os.stat(path)):
+            return fd
+    except OSError:
+        pass
+    os.close(fd)
+    return None
+
+
+def _is_idle(path: Path) -> bool:
+    """Return whether a file may go: it is complete, or a part on which nobody works."""
+    if _PART.fullmatch(path.name) is None:
+        return True
+    try:
+        fd = _lock(path, os.O_RDONLY)
+    except OSError:
+        return False
+    if fd is not None:
+        os.close(fd)
+    return fd is not None
+
+
 def _sweep(folder: Path) -> None:
-    """Remove the parts of processes that are no more."""
-    for path in folder.iterdir():
-        if _PART.fullmatch(path.name) is None:
-            continue
-        with contextlib.suppress(OSError), path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    """Remove what is of no use to anybody: parts without a journal, and journals without a part."""
+    for path in list(folder.iterdir()):
+        if _PART.fullmatch(path.name) is not None:
+            useless = not journal_of(path).exists() and _is_idle(path)
+        else:
+            useless = _JOURNAL.fullmatch(path.name) is not None and not path.with_suffix(".part").exists()
+        if useless:
             path.unlink(missing_ok=True)

@@ -1,8 +1,13 @@
 """One track in the cache: which of its bytes are there, who waits for the others, and whether they are right.
 
 A growing track is a sparse file into which blocks come in any order. Readers read what is
-there and wait for what is not; where they wait is what should be fetched first. When the
-last byte has come the whole is compared with the SHA-256 that is its name.
+there and wait for what is not; where they wait is what should be fetched first. The whole is
+compared with the SHA-256 that is its name; that is computed as the bytes come, so that the last of three
+hours has not to wait for all others to be read again.
+
+A whole file is taken for what it was when it was verified as long as its time of change is the same: one of
+the cache has :data:`VERIFIED_NS`, which whoever writes to it takes away. It is looked at with every
+read, so a file that was changed on disk is never played, but given up and fetched again.
 
 Owns an open file and the ranges in it. Knows nothing of folders and room, which are
 :mod:`musicsyncd.media.store`'s, nor of where the bytes come from or what they decode to.
@@ -17,45 +22,21 @@ import os
 import threading
 import time
 import weakref
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable
-from pathlib import Path
 
 from musicsyncd.errors import MediaError
+from musicsyncd.media.parts import Part, Ranges
 from musicsyncd.playback.timeline import Track
 from musicsyncd.units import NS_PER_S
 
 MAX_MISMATCHES = 3
 """Fetched whole and found wrong this often, a track is given up: its host does not have what it announces."""
 
-_HASH_BLOCK_BYTES = 1 << 20
+VERIFIED_NS = 1_000_000_000 * NS_PER_S
+"""The time of change of files in the cache, in 2001; even seconds, for file systems that keep no others."""
 
-
-class _Ranges:
-    """Which bytes are there: ranges in rising order that neither overlap nor touch."""
-
-    def __init__(self) -> None:
-        self._starts: list[int] = []
-        self._ends: list[int] = []
-
-    def add(self, start: int, end: int) -> None:
-        """Note that the bytes of ``start`` ≤ offset < ``end`` are there."""
-        left, right = bisect_left(self._ends, start), bisect_right(self._starts, end)
-        if left < right:
-            start, end = min(start, self._starts[left]), max(end, self._ends[right - 1])
-        self._starts[left:right] = [start]
-        self._ends[left:right] = [end]
-
-    def gap(self, offset: int, size: int) -> tuple[int, int]:
-        """Return the first gap at or after ``offset``; an empty one at ``size`` when there is none."""
-        index = bisect_right(self._starts, offset)
-        if index and self._ends[index - 1] > offset:
-            offset = self._ends[index - 1]
-        return min(offset, size), self._starts[index] if index < len(self._starts) else size
-
-    def total(self) -> int:
-        """Return how many bytes are there."""
-        return sum(self._ends) - sum(self._starts)
+HASH_BYTES = 1 << 20
+"""Hashed at most with each block that comes: so much more than the block that bytes from before are caught up with."""
 
 
 class StoredTrack:
@@ -67,20 +48,24 @@ class StoredTrack:
         track: what it is.
         mismatches: how often all bytes were there and their hash was wrong.
         failure: why the missing bytes will not come, in one line, or empty.
+        spoiled: it was whole, and then somebody changed its file: it has to be opened anew.
     """
 
-    def __init__(self, track: Track, fd: int, part: Path | None, make_room: Callable[[int], None]) -> None:
+    def __init__(self, track: Track, fd: int, part: Part | None, make_room: Callable[[int], None]) -> None:
         self.track = track
         self.mismatches = 0
         self.failure = ""
+        self.spoiled = False
         self._fd = fd
         self._part = part
         self._make_room = make_room
         self._complete = part is None
-        self._verifying = False
-        self._ranges = _Ranges()
+        self._stamp = _stamp(fd)
+        self._ranges = Ranges() if part is None else part.ranges
         if self._complete:
             self._ranges.add(0, track.size_bytes)
+        self._digest, self._hashed_bytes = hashlib.sha256(), 0
+        self._hashing = threading.Lock()
         self._wanted_offset = 0
         self._changed = threading.Condition()
         weakref.finalize(self, let_go, fd, part)
@@ -105,6 +90,11 @@ class StoredTrack:
         """How many bytes are not there yet."""
         with self._changed:
             return self.size_bytes - self._ranges.total()
+
+    @property
+    def unverified(self) -> bool:
+        """All bytes are there, and not all were hashed yet: :meth:`verify` goes on."""
+        return not self._complete and not self.failure and not self.missing_bytes
 
     def present(self, offset: int, length: int) -> bool:
         """Return whether all of ``length`` bytes from ``offset`` on are there."""
@@ -140,12 +130,13 @@ class StoredTrack:
         except OSError as error:
             raise MediaError(f"the cache cannot be written: {error.strerror or error}") from None
         with self._changed:
-            self._ranges.add(offset, end)
+            if offset < end:
+                self._ranges.add(offset, end)
+                assert self._part is not None, "a whole track is not written to"
+                self._part.note(offset, end)
             self._changed.notify_all()
-            if self._verifying or self._ranges.gap(0, self.size_bytes)[0] < self.size_bytes:
-                return
-            self._verifying = True
-        self._verify()
+        for _ in range(-(-len(data) // HASH_BYTES)):
+            self.verify()
 
     def fail(self, error: str | Exception) -> None:
         """Say that what is missing will not come: whoever waits for it gets a MediaError with this line."""
@@ -157,33 +148,61 @@ class StoredTrack:
         """Return a file that has the full length and waits in read(), at most ``timeout_s``, for what is missing."""
         return StoredReader(self, timeout_s)
 
-    def _verify(self) -> None:
-        """Compare the whole with its name; keep it under that name, or drop every byte of it."""
-        digest = hashlib.sha256()
-        # A disk that cannot be read gives a wrong hash, and is treated as wrong bytes are.
-        with contextlib.suppress(OSError):
-            for offset in range(0, self.size_bytes, _HASH_BLOCK_BYTES):
-                digest.update(os.pread(self._fd, _HASH_BLOCK_BYTES, offset))
-        if digest.digest() == self.track.content_id:
-            self._publish()
+    def verify(self) -> None:
+        """Hash some of what is there; with the last of it, compare the whole with its name.
+
+        Raises:
+            MediaError: it is not the track: see :meth:`write`.
+        """
+        with self._hashing:
+            if self._complete or self.failure:
+                return
+            with self._changed:
+                there = self._ranges.gap(0, self.size_bytes)[0]
+            count = min(there - self._hashed_bytes, HASH_BYTES)
+            if count > 0:
+                block = b""
+                # A disk that cannot be read gives a wrong hash, and is treated as wrong bytes are.
+                with contextlib.suppress(OSError):
+                    block = os.pread(self._fd, count, self._hashed_bytes)
+                self._digest.update(block or b"?")
+                self._hashed_bytes += len(block) or count
+            if self._hashed_bytes == self.size_bytes:
+                self._settle()
+
+    def _settle(self) -> None:
+        """Keep the whole under its name if it is what that says, or drop every byte of it."""
+        assert self._part is not None, "only what was fetched is verified"
+        if self._digest.digest() == self.track.content_id:
+            self._publish(self._part)
+            self._stamp = _stamp(self._fd)
             self._complete = True
             return
         with self._changed:
             self.mismatches += 1
-            self._ranges = _Ranges()
-            self._verifying = False
+            self._part.forget()
+            self._ranges = self._part.ranges
+            self._digest, self._hashed_bytes = hashlib.sha256(), 0
         line = f"what the host sent is not track {_short(self.track)}: its hash is another"
         if self.mismatches >= MAX_MISMATCHES:
             self.fail(f"{line}, {self.mismatches} times; add the track anew on the host")
         raise MediaError(line)
 
-    def _publish(self) -> None:
+    def _publish(self, part: Part) -> None:
         """Give the file its final name. If that fails it can still be played, only not kept."""
-        assert self._part is not None
         with contextlib.suppress(OSError):
+            os.utime(self._fd, ns=(time.time_ns(), VERIFIED_NS))
             # Speakers are switched off at the wall: without this the name could outlive the bytes.
             os.fdatasync(self._fd)
-            os.replace(self._part, self._part.with_name(self.track.content_id.hex()))
+            part.finish(part.path.with_name(self.track.content_id.hex()))
+
+    def _check_unchanged(self) -> None:
+        """Raise MediaError, and give the track up, when a whole file is not what it was when it was verified."""
+        if self._complete and not self.spoiled and _stamp(self._fd) != self._stamp:
+            self.spoiled = True
+            self.fail(f"the file of track {_short(self.track)} was changed on disk")
+        if self.spoiled:
+            raise MediaError(self.failure)
 
     def _await(self, offset: int, length: int, reader: StoredReader) -> None:
         """Wait until bytes are there; MediaError when they will not come, come too late or nobody wants to wait."""
@@ -265,6 +284,7 @@ class StoredReader(io.RawIOBase):
         if not view:
             return 0
         self._stored._await(self._position, len(view), self)
+        self._stored._check_unchanged()
         done = 0
         while done < len(view):
             try:
@@ -282,8 +302,14 @@ def _short(track: Track) -> str:
     return track.content_id.hex()[:12]
 
 
-def let_go(fd: int, part: Path | None) -> None:
-    """Close a file, and remove a part; one that became whole has another name by then."""
+def _stamp(fd: int) -> tuple[int, int]:
+    """Return a file's size and time of change."""
+    status = os.fstat(fd)
+    return status.st_size, status.st_mtime_ns
+
+
+def let_go(fd: int, part: Part | None) -> None:
+    """Close a file; what was fetched of it stays for the next time."""
     os.close(fd)
     if part is not None:
-        part.unlink(missing_ok=True)
+        part.close()

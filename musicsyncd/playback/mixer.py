@@ -17,6 +17,17 @@ GAIN_RAMP_DURATION_NS = 30 * NS_PER_MS
 CHANNELS_FADE_FRAMES = 960
 """From one choice of channels to another: 20 ms at 48 kHz."""
 
+TOO_LOUD = 1.122
+"""1 dB over full scale: gains and sums of tracks come here. What recordings made loud go over by between their samples
+is less, and cut: bending their peaks would be heard sooner."""
+
+KNEE = 0.891
+"""−1 dBFS, from where what is too loud is bent."""
+
+BEND_RAMP_FRAMES = 240
+BEND_HOLD_FRAMES = 24_000
+"""Bending sets in within 5 ms and lasts for half a second after the last peak, at 48 kHz."""
+
 Samples = npt.NDArray[np.float32]
 
 _MIXES: dict[str, Samples] = {
@@ -38,6 +49,8 @@ class Mixer:
     def __init__(self, card_rate_hz: int) -> None:
         self._step = NS_PER_S / (GAIN_RAMP_DURATION_NS * card_rate_hz)
         self._gain = self._target_gain = 1.0
+        self._bend = 0.0
+        self._hold_frames = 0
         self._mix = self._target_mix = _MIXES["stereo"]
 
     @property
@@ -89,4 +102,39 @@ class Mixer:
             self._gain = float(ramp[-1])
         elif gain != 1.0:
             out *= np.float32(gain)
-        np.clip(out, -1.0, 1.0, out=out)
+        self._limit(out)
+
+    def _limit(self, out: Samples) -> None:
+        """Keep a block within full scale; what is not beyond it is left as it is, to the bit."""
+        loudest = max(float(np.maximum.reduce(out, axis=None)), -float(np.minimum.reduce(out, axis=None)))
+        if loudest > TOO_LOUD:
+            self._hold_frames = BEND_HOLD_FRAMES
+        target = 1.0 if self._hold_frames > 0 else 0.0
+        self._hold_frames = max(self._hold_frames - len(out), 0)
+        if self._bend or target:
+            bent = out.copy()
+            soften(bent)
+            step = np.sign(target - self._bend) / BEND_RAMP_FRAMES
+            share = np.clip(self._bend + step * np.arange(1, len(out) + 1), 0.0, 1.0).astype(np.float32)
+            out += share[:, None] * (bent - out)
+            self._bend = float(share[-1])
+        if loudest > 1.0:
+            np.clip(out, -1.0, 1.0, out=out)
+
+
+def soften(block: Samples, knee: float = KNEE) -> None:
+    """Bend what is louder than a level so that it stays below full scale; leave everything else as it is.
+
+    Each sample for itself, so there is no gain that moves and could be heard moving. The curve, its slope and its bend
+    have no step at the knee: y = k + (1 − k)·tanh((x − k)/(1 − k)).
+
+    Args:
+        block: float32, any shape, changed in place.
+        knee: amplitude from which on it bends, 0…1.
+    """
+    if np.maximum.reduce(block, axis=None) <= knee and np.minimum.reduce(block, axis=None) >= -knee:
+        return
+    loud = np.abs(block) > knee
+    samples = block[loud]
+    bent = knee + (1.0 - knee) * np.tanh((np.abs(samples) - knee) / (1.0 - knee))
+    block[loud] = np.copysign(bent, samples)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from musicsyncd.playback.timeline import MAX_SEGMENTS, Segment, Track
-from musicsyncd.units import NS_PER_S, ns_to_frames
+from musicsyncd.units import NS_PER_MS, NS_PER_S, ns_to_frames
 
 PAST_DURATION_NS = 5 * NS_PER_S
 """A segment stays this long after its end: a speaker told to play late (wire.MAX_OUTPUT_DELAY_US) needs it."""
@@ -78,14 +78,25 @@ class Plan:
         self.head_host_ns = segment.start_host_ns
         self._planned.append(_Planned(segment, Fraction(segment.start_host_ns)))
 
-    def follow(self, entry: int, track: Track, from_host_ns: int) -> None:
-        """Append a track from its start at the end of the last one, or later if that is too soon."""
+    def follow(self, entry: int, track: Track, from_host_ns: int, fade_ms: int = 0) -> None:
+        """Append a track from its start at the end of the last one, or later if that is too soon.
+
+        Args:
+            entry: of the queue.
+            track: what follows.
+            from_host_ns: not before this instant.
+            fade_ms: it rises over the last one's end for so long, or for as long as is left of that. Neither track
+                fades for more than half of its length, so that of two fades never more than two tracks sound.
+        """
         last = self._planned[-1]
         assert last.segment.track is not None, "nothing follows silence by itself"
         left_frames = last.segment.track.frames - last.segment.frame
-        end = last.start_exact + Fraction(left_frames * NS_PER_S, last.segment.track.rate_hz)
-        start = max(end, Fraction(from_host_ns)).limit_denominator(_MAX_DENOMINATOR)
-        self._planned.append(_Planned(Segment(round(start), entry, 0, track), start))
+        left_ns = Fraction(left_frames * NS_PER_S, last.segment.track.rate_hz)
+        end, soonest = last.start_exact + left_ns, Fraction(from_host_ns)
+        fade_ns = min(Fraction(fade_ms * NS_PER_MS), left_ns / 2, Fraction(track.duration_ns, 2))
+        fade_ms = max(0, int((end - max(end - fade_ns, soonest)) // NS_PER_MS))
+        start = max(end - fade_ms * NS_PER_MS, soonest).limit_denominator(_MAX_DENOMINATOR)
+        self._planned.append(_Planned(Segment(round(start), entry, 0, track, fade_ms), start))
 
     def hush(self, at_host_ns: int) -> None:
         """End what sounds at an instant, if anything does."""
@@ -138,10 +149,13 @@ class Plan:
         """Return the plan without what ended long ago, and with at most ``past`` of what has ended."""
         kept: list[_Planned] = []
         ended = 0
-        following: int | None = None
+        following: Segment | None = None
+        over: int | None = None  # What a fade lets go on, the segment behind the one that fades in ends.
         for planned in reversed(self._planned):
-            ends = [end for end in (planned.segment.natural_end_host_ns, following) if end is not None]
-            following = planned.segment.start_host_ns
+            risen = None if following is None else following.start_host_ns + following.fade_duration_ns
+            ends = [end for end in (planned.segment.natural_end_host_ns, risen, over) if end is not None]
+            over = None if following is None else following.start_host_ns
+            following = planned.segment
             if ends and min(ends) <= now_host_ns:
                 ended += 1
                 if ended > past or min(ends) <= now_host_ns - PAST_DURATION_NS:

@@ -4,10 +4,13 @@ The renderer is told the host time of a block's first frame and how much host ti
 frame takes, and adds up every segment of the time line that reaches into the block. A
 track is a signal that is zero outside its own frames, and the resampler is linear, so
 two tracks that follow each other without a gap are simply added: the tail of the
-filter of one falls into the other, exactly as if they had been one recording, whatever
-their two rates are. Where a segment is cut (pause, seek, the next track) it fades out
-over :data:`FADE_DURATION_NS` from the instant of the cut, and a segment that begins in
-mid track fades in over as long, at the same samples on every peer.
+filter of one falls into the other, exactly as if they had been one recording. Where their
+rates differ, each is read on into the other (:mod:`musicsyncd.playback.joint`).
+
+Where a segment is cut (pause, seek, the next track) it fades out over :data:`FADE_DURATION_NS` from
+the instant of the cut, and a segment that begins in mid track fades in over as long, at
+the same samples on every peer. Where one rises over another (:attr:`Segment.fade_ms`) both sound, and
+the sum of their powers stays one.
 
 Knows nothing of clocks or cards: host time comes in, samples go out. Runs inside the audio
 callback: no lock, no log, and no exception for want of data.
@@ -21,15 +24,19 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from musicsyncd.playback.joint import fill_end, fill_start
 from musicsyncd.playback.resampler import Resampler
 from musicsyncd.playback.timeline import Span, Timeline, Track
-from musicsyncd.units import NS_PER_MS, NS_PER_S
+from musicsyncd.units import NS_PER_MS, NS_PER_S, db_to_gain
 
 FADE_DURATION_NS = 5 * NS_PER_MS
 """Long enough that a cut at full level is no click (its spectrum falls below 200 Hz), too short for a fade."""
 
 MAX_RESAMPLERS = 8
 """Kept between blocks, one for each rate: as many as a time line has segments."""
+
+MAX_STARVED = 64
+"""Segments that had no frames and may yet get some: of a few time lines."""
 
 Samples = npt.NDArray[np.float32]
 
@@ -72,6 +79,7 @@ class Renderer:
         self._window = np.zeros((0, channels), np.float32)
         self._piece = np.zeros((0, channels), np.float32)
         self.starving = False
+        self._starved: set[int] = set()  # Starts of the segments whose newest piece had no frames at its end.
 
     def render(self, timeline: Timeline, host_ns: int, fraction_ns: float, ns_per_frame: float, out: Samples) -> bool:
         """Fill a block.
@@ -87,12 +95,16 @@ class Renderer:
             Whether any track reached into the block.
         """
         out.fill(0.0)
-        heard = False
+        heard = starving = False
         for span in timeline.spans():
             first, last = self._reach(span, host_ns + fraction_ns, ns_per_frame, len(out))
             if first < last:
                 self._add(span, host_ns, fraction_ns, ns_per_frame, out, first, last)
                 heard = True
+                starving = starving or span.segment.start_host_ns in self._starved
+        self.starving = starving if heard else self.starving
+        if len(self._starved) > MAX_STARVED:
+            self._starved.clear()
         return heard
 
     def _resampler(self, track: Track) -> Resampler:
@@ -112,9 +124,14 @@ class Renderer:
         if end + FADE_DURATION_NS < host_ns - NS_PER_S or start > host_ns + frames * ns_per_frame + NS_PER_S:
             return 0, 0  # Far from this block: not worth a resampler.
         ringing_ns = self._resampler(track).half_width * NS_PER_S / track.rate_hz
-        if segment.frame == 0:
+        if _differ(span.previous, track):
+            start += span.start_fraction_ns
+        elif segment.frame == 0:
             start -= ringing_ns
-        end += FADE_DURATION_NS if span.cut else ringing_ns
+        if span.following is not None and _differ(span.following.track, track):
+            end = float(span.following.start_host_ns) + span.following_fraction_ns
+        else:
+            end += FADE_DURATION_NS if span.cut else ringing_ns
         first = math.ceil((start - host_ns) / ns_per_frame)
         last = math.ceil((end - host_ns) / ns_per_frame)
         return max(first, 0), min(last, frames)
@@ -127,7 +144,7 @@ class Renderer:
         track = segment.track
         assert track is not None
         base, fraction = segment.position_at(host_ns)
-        fraction += (fraction_ns + first * ns_per_frame) * track.rate_hz / NS_PER_S
+        fraction += (fraction_ns - span.start_fraction_ns + first * ns_per_frame) * track.rate_hz / NS_PER_S
         whole = math.floor(fraction)
         base, fraction = base + whole, fraction - whole
         step = ns_per_frame * track.rate_hz / NS_PER_S
@@ -142,32 +159,84 @@ class Renderer:
         missing = window_frames if source is None else source.read(window_first, window)
         if missing >= window_frames:
             self.starved_frames += last - first
-            self.starving = True
+            self._starved.add(segment.start_host_ns)
             return
+        if source is not None:
+            self._read_on(span, track, source, window, window_first)
         resampler.read(window, window_first, base, fraction, step, piece)
+        if track.gain_db:
+            piece *= np.float32(db_to_gain(track.gain_db))
         begin_ns = (host_ns - segment.start_host_ns) + fraction_ns + first * ns_per_frame
-        if segment.frame > 0:
-            _fade(piece, begin_ns, ns_per_frame, rising=True)
-        if span.cut:
-            _fade(piece, begin_ns - (span.end_host_ns - segment.start_host_ns), ns_per_frame, rising=False)
-        self._soften_gap(piece, missing, window_frames)
+        _shape(span, piece, begin_ns, ns_per_frame)
+        self._soften_gap(segment.start_host_ns, piece, missing, window_frames)
         out[first:last] += piece
 
-    def _soften_gap(self, piece: Samples, missing: int, window_frames: int) -> None:
-        """Ramp a piece down when its frames run out, and up again when they are back."""
+    def _read_on(self, span: Span, track: Track, source: FrameSource, window: Samples, window_first: int) -> None:
+        """Fill a span's window beyond the track's own frames where it joins a track of another rate."""
+        previous, following = span.previous, None if span.following is None else span.following.track
+        if previous is not None and _differ(previous, track):
+            before = self._sources.buffer(previous.content_id)
+            if before is not None:
+                fill_start(window, window_first, track, source, previous, before)
+        if following is not None and _differ(following, track):
+            behind = self._sources.buffer(following.content_id)
+            if behind is not None:
+                fill_end(window, window_first, track, following, behind)
+
+    def _soften_gap(self, start_host_ns: int, piece: Samples, missing: int, window_frames: int) -> None:
+        """Ramp a segment's piece down when its frames run out, and up again when they are back."""
+        starving = start_host_ns in self._starved
         if missing:
             there = len(piece) * (window_frames - missing) // window_frames
             self.starved_frames += len(piece) - there
-            if self.starving:
+            if starving:
                 piece.fill(0.0)
             else:
                 piece[:there] *= np.linspace(1.0, 0.0, there, dtype=np.float32)[:, None]
                 piece[there:] = 0.0
-            self.starving = True
-        elif self.starving:
+            self._starved.add(start_host_ns)
+        elif starving:
             frames = min(len(piece), FADE_DURATION_NS * self._card_rate_hz // NS_PER_S)
             piece[:frames] *= np.linspace(0.0, 1.0, frames, dtype=np.float32)[:, None]
-            self.starving = False
+            self._starved.discard(start_host_ns)
+
+
+def _differ(other: Track | None, track: Track) -> bool:
+    """Return whether a track that joins another has another rate."""
+    return other is not None and other.rate_hz != track.rate_hz
+
+
+def _shape(span: Span, piece: Samples, begin_ns: float, ns_per_frame: float) -> None:
+    """Fade a span's piece in and out where it must; its first frame is ``begin_ns`` after the segment's start."""
+    segment, follower = span.segment, span.follower
+    if segment.fade_ms:
+        _cross(piece, begin_ns, ns_per_frame, segment.fade_duration_ns, rising=True)
+    elif segment.frame > 0:
+        _fade(piece, begin_ns, ns_per_frame, rising=True)
+    if follower is not None:
+        since_ns = begin_ns - (follower.start_host_ns - segment.start_host_ns)
+        _cross(piece, since_ns, ns_per_frame, follower.fade_duration_ns, rising=False)
+    if span.cut:
+        _fade(piece, begin_ns - (span.end_host_ns - segment.start_host_ns), ns_per_frame, rising=False)
+
+
+def _cross(piece: Samples, begin_ns: float, ns_per_frame: float, length_ns: int, *, rising: bool) -> None:
+    """Fade a piece over another track, with powers that add up to one.
+
+    Args:
+        piece: float32, (frames, channels), changed in place.
+        begin_ns: its first frame is so long after the instant at which the fade begins.
+        ns_per_frame: from one frame to the next.
+        length_ns: of the fade.
+        rising: or falling.
+    """
+    end_ns = begin_ns + len(piece) * ns_per_frame
+    if (rising and begin_ns >= length_ns) or (not rising and end_ns <= 0.0):
+        return
+    progress = (begin_ns + ns_per_frame * np.arange(len(piece))) / length_ns
+    np.clip(progress, 0.0, 1.0, out=progress)
+    angle = (np.pi / 2) * progress
+    piece *= (np.sin(angle) if rising else np.cos(angle)).astype(np.float32)[:, None]
 
 
 def _fade(piece: Samples, begin_ns: float, ns_per_frame: float, *, rising: bool) -> None:

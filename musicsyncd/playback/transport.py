@@ -9,7 +9,7 @@ its buffers is so never taken back, and no change of a queue disturbs what sound
 
 The caller's part:
 
-* after every change of the queue (also a track that was prepared): :meth:`Transport.rebuild`;
+* after every change of the queue (also a track that was prepared) and of how it repeats: :meth:`Transport.rebuild`;
 * at :meth:`Transport.next_change_host_ns`: :meth:`Transport.advance`, and then, while
   :attr:`Transport.waiting` is not None, :meth:`Transport.rebuild`;
 * :meth:`Transport.timeline` before each beacon, and then :attr:`Transport.revision`.
@@ -36,11 +36,14 @@ class Transport:
 
     Attributes:
         queue: the room's queue. Its current entry is moved by the transport only.
+        fade_ms: for so long tracks that follow by themselves rise over the end of the one before; 0 is gapless.
+            A change takes effect with :meth:`rebuild`.
         revision: rises whenever :meth:`timeline` gives something else than before.
     """
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
+        self.fade_ms = 0
         self.revision = 0
         self._mode: Mode = "stopped"
         self._plan = Plan()
@@ -86,7 +89,7 @@ class Transport:
         elif self._mode == "paused" and self._held is not None:
             self._place(*self._held, at_host_ns, now_host_ns)
         elif self._mode == "stopped":
-            found = self._playable_from(self.queue.current or 0) or self._playable_from(0)
+            found = self.queue.playable_from(self.queue.current or 0) or self.queue.playable_from(0)
             if found is None:
                 raise ControlError(
                     f"nothing in the queue can be played: {self.queue.entries[0].fault}"
@@ -135,14 +138,14 @@ class Transport:
             raise ControlError("nothing is playing")
         if entry.track is None:
             raise ControlError(f"“{entry.title}” is still being prepared: try again in a moment")
-        number, frame = self._held or self._plan.place_at(at_host_ns)
-        if number != entry.number:  # The next one begins before the command can: it is this one that was meant.
-            frame = entry.track.frames
+        _, frame = self._held or self._plan.place_at(at_host_ns)
+        if self._held is None and self._plan.in_force(at_host_ns) != self._plan.in_force(now_host_ns):
+            frame = entry.track.frames  # The next one begins before the command can: it is this one that was meant.
         frame = parse_seek(target, frame, entry.track.frames, entry.track.rate_hz)
         self._jump(entry.number, frame, at_host_ns, now_host_ns)
 
     def next_(self, at_host_ns: int, now_host_ns: int) -> None:
-        """Go to the entry behind the current one, in whatever mode; behind the last one stop.
+        """Go to the entry behind the current one, in whatever mode; behind the last one stop, or repeat the queue.
 
         Raises:
             ControlError: the queue is empty.
@@ -151,7 +154,7 @@ class Transport:
         if not self.queue.entries:
             raise ControlError("the queue is empty: add a track first")
         current = self.queue.current
-        found = self._playable_from(0 if current is None else current + 1)
+        found = self.queue.playable_from(0 if current is None else current + 1)
         if found is None:
             self._stop(0, at_host_ns, now_host_ns)
         else:
@@ -168,7 +171,7 @@ class Transport:
             raise ControlError("the queue is empty: add a track first")
         entry, frame = self.position(now_host_ns)
         if entry is None:
-            found = self._playable_from(0)
+            found = self.queue.playable_from(0)
         elif entry.track is not None and frames_to_ns(frame, entry.track.rate_hz) >= PREVIOUS_DURATION_NS:
             found = entry
         else:
@@ -191,7 +194,7 @@ class Transport:
         elif self._held is None and self._number == number != 0:
             self._rebuild_tail(at_host_ns, now_host_ns)
         else:
-            found = None if current is None else self._playable_from(current)
+            found = None if current is None else self.queue.playable_from(current)
             if found is None:
                 self._stop(0, at_host_ns, now_host_ns)
             elif self._held is not None and self._held[0] == found.number:
@@ -235,6 +238,18 @@ class Transport:
             self._shown = segments
             self.revision += 1
         return Timeline(segments)
+
+    def begun(self, since_host_ns: int, now_host_ns: int) -> list[tuple[int, int]]:
+        """Return entry and start of the tracks that began to sound after one instant and until another, in order.
+
+        A track that only goes on, after a pause or at another place, does not begin.
+        """
+        return [
+            (segment.entry, segment.start_host_ns)
+            for segment in self.timeline(now_host_ns).segments
+            if segment.track is not None and segment.frame == 0
+            if since_host_ns < segment.start_host_ns <= now_host_ns
+        ]
 
     def position(self, now_host_ns: int) -> tuple[Entry | None, int]:
         """Return the current entry and its frame at an instant.
@@ -363,7 +378,7 @@ class Transport:
             return
         # The last that must stay has been removed from the queue: it is cut short for what should have been there.
         current = self.queue.index_of(self._number)
-        found = None if current is None else self._playable_from(current + 1)
+        found = None if current is None else self.queue.playable_from(current + 1)
         if found is None:
             self._stop(0, at_host_ns, now_host_ns)
         else:
@@ -371,7 +386,7 @@ class Transport:
 
     def _end_of_plan(self, index: int) -> None:
         """The last planned track has ended: wait for the entry behind it, or stop."""
-        found = self._playable_from(index + 1)
+        found = self.queue.after(index)
         if found is None:
             self._mode = "stopped"
             self._make_current(0)
@@ -383,14 +398,11 @@ class Transport:
         """Append what follows in the queue, gapless, as far as it is prepared and has room."""
         while self._plan.wants_more and self._plan.last is not None:
             index = self.queue.index_of(self._plan.last.entry)
-            entry = None if index is None else self._playable_from(index + 1)
+            entry = None if index is None else self.queue.after(index)
             if entry is None or entry.track is None:
                 return
-            self._plan.follow(entry.number, entry.track, from_host_ns)
+            self._plan.follow(entry.number, entry.track, from_host_ns, self.fade_ms)
 
     def _make_current(self, number: int) -> None:
         self._number = number
         self.queue.set_current(number or None)
-
-    def _playable_from(self, index: int) -> Entry | None:
-        return next(self.queue.playable_after(index - 1), None)

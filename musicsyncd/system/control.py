@@ -1,11 +1,9 @@
 """What people can do to a host's rooms: every command of the command line and the API, carried out.
 
 Owns the rooms as they are now; the speakers are :mod:`musicsyncd.system.speakers`. Each change goes out to the
-speakers at once, is then kept in the database, and only then answered, so what was
-answered is never lost. A change of what sounds takes effect at an instant that is far
-enough ahead for the slowest speaker of the room, and no further.
-
-Everything runs on the event loop; only looking into files happens in a thread.
+speakers at once, is then kept in the database, and only then answered, so what was answered is never lost. A change of
+what sounds takes effect at an instant that is far enough ahead for the slowest speaker of the room, and no further.
+Everything runs on the event loop; only looking into files does not.
 """
 
 from __future__ import annotations
@@ -13,22 +11,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
+import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from musicsyncd.config import DEFAULT_ROOM, check_room
 from musicsyncd.errors import ControlError, MediaError, MusicSyncError
-from musicsyncd.media.queue import Entry, Queue
+from musicsyncd.media.queue import Chance, Entry
 from musicsyncd.playback.seek import format_position
 from musicsyncd.playback.transport import Transport
 from musicsyncd.protocol.host import HostNode, RoomState
 from musicsyncd.system.database import Database, SavedRoom
+from musicsyncd.system.library_control import LibraryControl
 from musicsyncd.system.log import Throttle
 from musicsyncd.system.preparer import Preparer
+from musicsyncd.system.queue_control import QueueControl
+from musicsyncd.system.room import Room, kept_room, new_room
 from musicsyncd.system.speakers import Speakers, parse_volume
-from musicsyncd.system.status import peer_status, position_s, queue_status, room_status, what_plays
+from musicsyncd.system.status import peer_status, position_s, room_status, what_plays
 from musicsyncd.units import ns_to_s
 
 log = logging.getLogger(__name__)
@@ -37,18 +40,6 @@ PREPARE_AHEAD = 4
 """Entries that are hashed before they are due: enough to skip a few times without waiting."""
 
 MAX_ROOMS = 32
-
-
-@dataclass(slots=True)
-class Room:
-    """A room of this host."""
-
-    name: str
-    queue: Queue
-    transport: Transport
-    volume: int = 100
-    muted: bool = False
-    said: RoomState | None = None
 
 
 class Control:
@@ -61,9 +52,13 @@ class Control:
         boot_id: names the run of this machine.
         changed: called after every change, to have the node's datagrams sent.
         describe: returns what ``status`` says of the host itself.
+        chance: shuffles.
+        day_s: the clock of the day, seconds since 1970.
 
     Attributes:
+        queues: what can be done to the rooms' queues.
         speakers: the host's peers and their settings.
+        library, preparer: what the host has of music, if it has a library, and what looks into files.
     """
 
     def __init__(
@@ -74,6 +69,9 @@ class Control:
         boot_id: str,
         changed: Callable[[], None],
         describe: Callable[[], dict[str, object]],
+        *,
+        chance: Chance | None = None,
+        day_s: Callable[[], float] = time.time,
     ) -> None:
         self._node = node
         self._database = database
@@ -81,9 +79,13 @@ class Control:
         self._boot_id = boot_id
         self._changed = changed
         self._describe = describe
-        self._preparer = Preparer(database)
+        self.preparer = Preparer(database)
         self._rooms: dict[str, Room] = {}
         self.speakers = Speakers(node, database, changed)
+        self.queues = QueueControl(self)
+        self.library: LibraryControl | None = None
+        self._chance: Chance = random.Random() if chance is None else chance
+        self._day_s = day_s
         self._preparing: dict[str, asyncio.Task[None]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._throttle = Throttle(log)
@@ -96,19 +98,20 @@ class Control:
         for saved in self._database.rooms():
             self._take_up(saved)
         if default_room not in self._rooms:
-            queue = Queue()
-            self._rooms[default_room] = Room(default_room, queue, Transport(queue))
+            self._rooms[default_room] = new_room(default_room, self._chance, self._now_ns())
         for room in self._rooms.values():
-            self._after_change(room, queue_changed=False)
+            self.after_change(room, queue_changed=False)
 
     def _take_up(self, saved: SavedRoom) -> None:
-        queue = Queue(saved.entries, saved.next_number)
-        room = Room(saved.name, queue, Transport(queue), saved.volume, saved.muted)
+        room = kept_room(saved, self._database.played(saved.name), self._chance, self._now_ns())
         # A restarted host continues a revision that peers know; a new epoch makes that harmless.
         if saved.snapshot:
-            at_ns, now_ns = self._instant(room)
+            at_ns, now_ns = self.instant(room)
             if not room.transport.restore(saved.snapshot, self._boot_id, at_ns, now_ns):
                 log.warning("room %s: what it played last was not readable", saved.name)
+            kept_ns = saved.snapshot.get("host_ns")
+            if saved.snapshot.get("boot_id") == self._boot_id and isinstance(kept_ns, int):
+                room.noted_host_ns = kept_ns  # What began while the host was away was heard nevertheless.
         self._rooms[saved.name] = room
 
     async def silence(self) -> None:
@@ -116,7 +119,7 @@ class Control:
         self._rest()  # What comes due from here on would keep the rooms as paused.
         wait_ns = 0
         for room in self._rooms.values():
-            at_ns, now_ns = self._instant(room)
+            at_ns, now_ns = self.instant(room)
             playing = room.transport.mode == "playing"
             snapshot = room.transport.snapshot("", now_ns)  # No boot: go on from the frame, not from the time line.
             self._save(room, snapshot)
@@ -131,7 +134,7 @@ class Control:
     def close(self) -> None:
         """Stop all work."""
         self._rest()
-        self._preparer.close()
+        self.preparer.close()
 
     def _rest(self) -> None:
         for task in self._preparing.values():
@@ -154,45 +157,45 @@ class Control:
         for room in self._rooms.values():
             for entry in room.queue.entries:
                 if entry.track is not None and entry.track.content_id == content_id:
-                    return Path(entry.path)
+                    return self.preparer.served(entry)
         return None
 
     # -- what sounds ---------------------------------------------------------------------------
 
     async def play(self, name: str, tracks: list[str]) -> str:
         """Play tracks now, before the rest of the queue; with none, go on or begin."""
-        room = self._room(name)
+        room = self.room(name)
         if not tracks:
-            at_ns, now_ns = self._instant(room)
+            at_ns, now_ns = self.instant(room)
             room.transport.play(at_ns, now_ns)
-            self._after_change(room, queue_changed=False)
+            self.after_change(room, queue_changed=False)
             return what_plays(room)
-        found = await self._preparer.find(tracks)
+        found = await self.preparer.find(tracks)
         entries = room.queue.add(found.items, next_=True)
-        await self._prepare_entry(room, entries[0])
+        await self.prepare_entry(room, entries[0])
         entry = room.queue.find(entries[0].number)
         if entry is None or entry.fault:
-            self._after_change(room)
+            self.after_change(room)
             raise MediaError(entry.fault if entry is not None else "the track was removed meanwhile")
-        at_ns, now_ns = self._instant(room)
+        at_ns, now_ns = self.instant(room)
         position = (room.queue.index_of(entry.number) or 0) + 1
         room.transport.play(at_ns, now_ns, position)
-        self._after_change(room)
+        self.after_change(room)
         more = f" and {len(entries) - 1} more" if len(entries) > 1 else ""
         return f"{what_plays(room)}{more}{found.said()}"
 
     async def begin(self, name: str, tracks: Iterable[str]) -> str:
         """Play these tracks now; what else was queued follows behind them."""
-        room = self._room(name)
-        found = await self._preparer.find(list(tracks))
+        room = self.room(name)
+        found = await self.preparer.find(list(tracks))
         paths = {item.path for item in found.items}
         again = [index + 1 for index, entry in enumerate(room.queue.entries) if entry.path in paths]
         room.queue.remove(again)  # A host that is started with the same tracks every day has them once.
         others = len(room.queue)
         room.queue.add(found.items, at=1)
-        at_ns, now_ns = self._instant(room)
+        at_ns, now_ns = self.instant(room)
         room.transport.play(at_ns, now_ns, 1)
-        self._after_change(room)
+        self.after_change(room)
         follow = f"; {others} that were in the queue follow" if others else ""
         return f"playing {len(found.items)} tracks{follow}{found.said()}"
 
@@ -227,51 +230,11 @@ class Control:
         return what_plays(room)
 
     def _transport(self, name: str, command: Callable[[Transport, int, int], None]) -> Room:
-        room = self._room(name)
-        at_ns, now_ns = self._instant(room)
+        room = self.room(name)
+        at_ns, now_ns = self.instant(room)
         command(room.transport, at_ns, now_ns)
-        self._after_change(room, queue_changed=False)
+        self.after_change(room, queue_changed=False)
         return room
-
-    # -- the queue -----------------------------------------------------------------------------
-
-    def queue(self, name: str) -> dict[str, Any]:
-        """Return a room's queue for programs."""
-        return queue_status(self._room(name))
-
-    async def add(self, name: str, tracks: list[str], *, next_: bool) -> str:
-        """Add tracks to the end of the queue, or behind the current one."""
-        room = self._room(name)
-        if not tracks:
-            raise ControlError("name at least one track or folder to add")
-        found = await self._preparer.find(tracks)
-        entries = room.queue.add(found.items, next_=next_)
-        self._after_change(room)
-        what = f"“{entries[0].title}”" if len(entries) == 1 else f"{len(entries)} tracks"
-        return f"added {what}, the queue has {len(room.queue)}{found.said()}"
-
-    def remove(self, name: str, positions: list[int]) -> str:
-        """Take entries out of the queue."""
-        room = self._room(name)
-        removed = room.queue.remove(positions)
-        self._after_change(room)
-        what = f"“{removed[0].title}”" if len(removed) == 1 else f"{len(removed)} tracks"
-        return f"removed {what}, the queue has {len(room.queue)}"
-
-    def move(self, name: str, from_: int, to: int) -> str:
-        """Move an entry of the queue."""
-        room = self._room(name)
-        entry = room.queue.move(from_, to)
-        self._after_change(room)
-        return f"“{entry.title}” is at position {to}"
-
-    def clear(self, name: str) -> str:
-        """Empty the queue."""
-        room = self._room(name)
-        count = len(room.queue)
-        room.queue.clear()
-        self._after_change(room)
-        return f"removed {count} tracks, the queue is empty"
 
     # -- rooms ---------------------------------------------------------------------------------
 
@@ -282,14 +245,13 @@ class Control:
             raise ControlError(f"there is a room {name!r} already")
         if len(self._rooms) >= MAX_ROOMS:
             raise ControlError(f"a host has at most {MAX_ROOMS} rooms: remove one first")
-        queue = Queue()
-        room = self._rooms[name] = Room(name, queue, Transport(queue))
-        self._after_change(room)
+        room = self._rooms[name] = new_room(name, self._chance, self._now_ns())
+        self.after_change(room)
         return f"made the room {name!r}"
 
     def remove_room(self, name: str) -> str:
         """Remove a room; its speakers go to the first of the others."""
-        room = self._room(name)
+        room = self.room(name)
         others = [one for one in self._rooms if one != room.name]
         if not others:
             raise ControlError(f"{room.name!r} is the only room: make another first")
@@ -306,27 +268,27 @@ class Control:
 
     def room_volume(self, name: str, volume: str) -> str:
         """Set a room's volume."""
-        room = self._room(name)
+        room = self.room(name)
         room.volume = parse_volume(volume, room.volume)
-        self._after_change(room, queue_changed=False)
+        self.after_change(room, queue_changed=False)
         return f"{room.name}: volume {room.volume}"
 
     def room_mute(self, name: str, muted: bool) -> str:
         """Silence a room, or let it be heard."""
-        room = self._room(name)
+        room = self.room(name)
         room.muted = muted
-        self._after_change(room, queue_changed=False)
+        self.after_change(room, queue_changed=False)
         return f"{room.name}: {'muted' if muted else f'volume {room.volume}'}"
 
     # -- speakers ------------------------------------------------------------------------------
 
     def peer_appeared(self, peer_id: bytes, name: str) -> None:
         """Give a speaker its settings; a new one comes into the default room."""
-        self.speakers.appeared(peer_id, name, self._room("-").name)
+        self.speakers.appeared(peer_id, name, self.room("-").name)
 
     def move_peer(self, name: str, room: str) -> str:
         """Move a speaker into a room."""
-        return self.speakers.move(name, self._room(room).name)
+        return self.speakers.move(name, self.room(room).name)
 
     # -- what there is -------------------------------------------------------------------------
 
@@ -355,7 +317,12 @@ class Control:
             "peers": [peer_status(saved, info, now_ns) for saved, info in self.speakers.all()],
         }
 
-    def _room(self, name: str) -> Room:
+    def room(self, name: str) -> Room:
+        """Return a room by its name; ``-`` is the only one, or the host's own.
+
+        Raises:
+            ControlError: there is no such room.
+        """
         if not self._rooms:
             raise ControlError("the host is only starting: try again in a moment")
         if name == "-":  # The default: the only room, or the one that is called so.
@@ -368,19 +335,21 @@ class Control:
 
     # -- carrying out --------------------------------------------------------------------------
 
-    def _instant(self, room: Room) -> tuple[int, int]:
+    def instant(self, room: Room) -> tuple[int, int]:
+        """Return from when on a command sounds in a room, and this instant, both host time."""
         now_ns = self._now_ns()
         return now_ns + self._node.lead_duration_ns(room.name), now_ns
 
-    def _after_change(self, room: Room, *, queue_changed: bool = True) -> None:
+    def after_change(self, room: Room, *, queue_changed: bool = True) -> None:
         """Say a changed room to the speakers, keep it, and look at what it needs next."""
         if self._rooms.get(room.name) is not room:
             raise ControlError(f"the room {room.name!r} was removed meanwhile")
         if queue_changed:
-            room.transport.rebuild(*self._instant(room))
+            room.transport.rebuild(*self.instant(room))
         self._say(room)
         self._changed()
         self._save(room)
+        self._note_begun(room)
         self._schedule(room)
         self._prepare(room)
 
@@ -396,15 +365,21 @@ class Control:
     def _save(self, room: Room, snapshot: dict[str, object] | None = None) -> None:
         if snapshot is None:
             snapshot = room.transport.snapshot(self._boot_id, self._now_ns())
-        queue = room.queue
-        saved = SavedRoom(room.name, room.volume, room.muted, snapshot, queue.entries, queue.next_number)
         try:
-            self._database.save_room(saved)
+            self._database.save_room(room.kept(snapshot))
         except MusicSyncError as error:
             self._unsaved = str(error)
             self._throttle.warning("save", str(error))
         else:
             self._unsaved = ""
+
+    def _note_begun(self, room: Room) -> None:
+        """Note in the room's history what has begun to sound."""
+        if room.note_begun(self._now_ns(), self._day_s()):
+            try:
+                self._database.save_played(room.name, room.history.played)
+            except MusicSyncError as error:
+                self._throttle.warning("save", str(error))
 
     def _schedule(self, room: Room) -> None:
         """Come back when the room's transport has something to do."""
@@ -417,7 +392,7 @@ class Control:
             self._timers[room.name] = asyncio.get_running_loop().call_later(delay_s, self._advance, room)
 
     def _advance(self, room: Room) -> None:
-        at_ns, now_ns = self._instant(room)
+        at_ns, now_ns = self.instant(room)
         before = room.queue.current_entry
         room.transport.advance(now_ns)
         if room.transport.waiting is not None:
@@ -425,23 +400,24 @@ class Control:
         entry = room.queue.current_entry
         if entry is not before and entry is not None:
             log.info("room %s: %s", room.name, entry.title)
-        self._after_change(room, queue_changed=False)
+        self.after_change(room, queue_changed=False)
 
     def _prepare(self, room: Room) -> None:
         running = self._preparing.get(room.name)
-        if (running is None or running.done()) and room.transport.prepare_wanted(PREPARE_AHEAD):
+        if (running is None or running.done()) and self.preparer.wanted(room.queue, PREPARE_AHEAD):
             self._preparing[room.name] = asyncio.ensure_future(self._prepare_ahead(room))
 
     async def _prepare_ahead(self, room: Room) -> None:
-        while wanted := room.transport.prepare_wanted(PREPARE_AHEAD):
-            await self._prepare_entry(room, wanted[0])
+        while wanted := self.preparer.wanted(room.queue, PREPARE_AHEAD):
+            await self.prepare_entry(room, wanted[0])
             if self._rooms.get(room.name) is not room:
                 return  # It was removed meanwhile.
-            self._after_change(room)
+            self.after_change(room)
 
-    async def _prepare_entry(self, room: Room, entry: Entry) -> None:
+    async def prepare_entry(self, room: Room, entry: Entry) -> None:
+        """Find out what an entry's file decodes to, or note why it cannot be played."""
         try:
-            track = await self._preparer.prepare(entry.path)
+            track = await self.preparer.prepare(entry.path)
         except MusicSyncError as error:
             log.warning("room %s: left out: %s", room.name, error)
             room.queue.set_fault(entry.number, str(error))

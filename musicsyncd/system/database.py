@@ -1,6 +1,7 @@
 """What a host keeps across its restarts, in one SQLite file.
 
-Owns the schema and the file. Knows the shapes of what is kept and not what it is for.
+Owns the file; its tables are in :mod:`musicsyncd.system.schema`. Knows the shapes of what is kept and not what it is
+for.
 Everything is small and rare, so calls are synchronous and may come from the event
 loop: adding a track to a queue of a thousand is one row, one blob and one sync of the disk.
 
@@ -16,23 +17,22 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import msgspec
 
 from musicsyncd.errors import ConfigError, MusicSyncError
+from musicsyncd.media.history import Played
 from musicsyncd.media.inspect import TrackInfo
-from musicsyncd.media.queue import Entry
-from musicsyncd.playback.timeline import Track
+from musicsyncd.media.queue import Entry, Repeat
+from musicsyncd.playback.timeline import MAX_FADE_MS, Track
+from musicsyncd.system.schema import STEPS, VERSION
 
 _T = TypeVar("_T")
-
-VERSION = 1
-"""Of the schema, in ``user_version``. Rises when an older program could not read the file any more."""
 
 APPLICATION_ID = 0x6D737964
 """``msyd`` in ASCII: tells our file from any other SQLite database."""
@@ -46,29 +46,11 @@ MAX_PEERS = 1024
 MAX_TRACKS = 50_000
 """Tracks whose hashes are remembered; the ones saved longest ago go first."""
 
-_SCHEMA = """
-CREATE TABLE meta (only INTEGER PRIMARY KEY CHECK (only = 1), host_id BLOB NOT NULL, epoch INTEGER NOT NULL);
-CREATE TABLE rooms (
-    name TEXT PRIMARY KEY, volume INTEGER NOT NULL, muted INTEGER NOT NULL, snapshot BLOB NOT NULL,
-    next_number INTEGER NOT NULL, queue_order BLOB NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE entries (
-    room TEXT NOT NULL REFERENCES rooms(name) ON DELETE CASCADE, number INTEGER NOT NULL,
-    path BLOB NOT NULL, title TEXT NOT NULL, artist TEXT NOT NULL, duration_s REAL NOT NULL,
-    track BLOB, fault TEXT NOT NULL, PRIMARY KEY (room, number)
-) WITHOUT ROWID;
-CREATE TABLE peers (
-    peer_id BLOB PRIMARY KEY, name TEXT NOT NULL, room TEXT NOT NULL, volume INTEGER NOT NULL,
-    muted INTEGER NOT NULL, output_delay_us INTEGER NOT NULL, channels TEXT NOT NULL,
-    settings_revision INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE tracks (
-    path BLOB PRIMARY KEY, size_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, content_id BLOB NOT NULL,
-    rate_hz INTEGER NOT NULL, frames INTEGER NOT NULL, channels INTEGER NOT NULL,
-    title TEXT NOT NULL, artist TEXT NOT NULL, album TEXT NOT NULL, saved INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX tracks_saved ON tracks (saved);
-"""
+_ROOM_COLUMNS = (
+    *("volume", "muted", "snapshot", "next_number", "queue_order"),
+    *("plain_order", "repeat", "fade_ms", "queue_revision"),
+)
+"""Of the table ``rooms``, beside the name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +64,10 @@ class SavedRoom:
         snapshot: of its transport, values that JSON has.
         entries: of its queue, in order.
         next_number: of its queue.
+        plain: numbers of its queue in the order without shuffling; None when it is not shuffled.
+        repeat: of its queue.
+        revision: of its queue.
+        fade_ms: of its transport.
     """
 
     name: str
@@ -90,6 +76,10 @@ class SavedRoom:
     snapshot: Mapping[str, object] = field(default_factory=dict)
     entries: tuple[Entry, ...] = ()
     next_number: int = 1
+    plain: tuple[int, ...] | None = None
+    repeat: Repeat = "off"
+    revision: int = 0
+    fade_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,16 +151,27 @@ class Database:
         """Return all rooms with their queues, by name."""
         with self._reading():
             rows = self._connection.execute(
-                "SELECT name, volume, muted, snapshot, next_number, queue_order FROM rooms ORDER BY name"
+                f"SELECT name, {', '.join(_ROOM_COLUMNS)} FROM rooms ORDER BY name"
             ).fetchall()
             records = []
-            for name, volume, muted, snapshot, next_number, order in rows:
+            for name, volume, muted, snapshot, next_number, order, plain, repeat, fade_ms, revision in rows:
                 by_number = self._load_entries(name)
                 self._saved[name] = by_number
                 numbers = _decoded(order, list[int]) or []
-                entries = tuple(by_number[number] for number in numbers if number in by_number)
-                kept: dict[str, object] = _decoded(snapshot, dict[str, object]) or {}
-                records.append(SavedRoom(name, volume, bool(muted), kept, entries, next_number))
+                records.append(
+                    SavedRoom(
+                        name,
+                        volume,
+                        bool(muted),
+                        _decoded(snapshot, dict[str, object]) or {},
+                        tuple(by_number[number] for number in numbers if number in by_number),
+                        next_number,
+                        _decoded(plain, tuple[int, ...]),
+                        repeat if repeat in get_args(Repeat) else "off",
+                        revision,
+                        min(max(fade_ms, 0), MAX_FADE_MS),
+                    )
+                )
             return records
 
     def save_room(self, room: SavedRoom) -> None:
@@ -186,13 +187,14 @@ class Database:
         gone = [(room.name, number) for number in known if number not in new]
         snapshot = msgspec.json.encode(room.snapshot)
         order = msgspec.json.encode([entry.number for entry in room.entries])
+        plain = None if room.plain is None else msgspec.json.encode(room.plain)
+        values = (room.volume, room.muted, snapshot, room.next_number, order)
         with self._writing(f"room {room.name}"):
             self._check_room_for("rooms", MAX_ROOMS, "name", room.name)
             self._connection.execute(
-                "INSERT INTO rooms VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET volume = "
-                "excluded.volume, muted = excluded.muted, snapshot = excluded.snapshot, "
-                "next_number = excluded.next_number, queue_order = excluded.queue_order",
-                (room.name, room.volume, room.muted, snapshot, room.next_number, order),
+                f"INSERT INTO rooms (name, {', '.join(_ROOM_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+                f"ON CONFLICT (name) DO UPDATE SET {', '.join(f'{one} = excluded.{one}' for one in _ROOM_COLUMNS)}",
+                (room.name, *values, plain, room.repeat, room.fade_ms, room.revision),
             )
             self._connection.executemany("DELETE FROM entries WHERE room = ? AND number = ?", gone)
             self._connection.executemany(
@@ -221,6 +223,38 @@ class Database:
         with self._writing(f"the removal of room {name}"):
             self._connection.execute("DELETE FROM rooms WHERE name = ?", (name,))
         self._saved.pop(name, None)
+
+    def played(self, name: str) -> list[Played]:
+        """Return what sounded in a room, the newest last."""
+        with self._reading():
+            rows = self._connection.execute(
+                "SELECT began_s, path, title, artist, duration_s FROM played WHERE room = ? ORDER BY number", (name,)
+            ).fetchall()
+        return [Played(began_s, _path(path), title, artist, s) for began_s, path, title, artist, s in rows]
+
+    def save_played(self, name: str, played: Sequence[Played]) -> None:
+        """Save what sounded in a room, of which only the end is new; nothing happens when there is no such room.
+
+        Raises:
+            MusicSyncError: it cannot be saved.
+        """
+        with self._writing(f"what sounded in {name}"):
+            run = self._connection.execute
+            if run("SELECT 1 FROM rooms WHERE name = ?", (name,)).fetchone() is None:
+                return
+            kept = run("SELECT number, began_s, path FROM played WHERE room = ? ORDER BY number", (name,)).fetchall()
+            wanted = {(one.began_s, _path_bytes(one.path)) for one in played}
+            gone = [number for number, began_s, path in kept if (began_s, path) not in wanted]
+            known = {(began_s, path) for _, began_s, path in kept}
+            self._connection.executemany("DELETE FROM played WHERE number = ?", [(number,) for number in gone])
+            self._connection.executemany(
+                "INSERT INTO played (room, began_s, path, title, artist, duration_s) VALUES (?, ?, ?, ?, ?, ?)",
+                [
+                    (name, one.began_s, _path_bytes(one.path), _text(one.title), _text(one.artist), one.duration_s)
+                    for one in played
+                    if (one.began_s, _path_bytes(one.path)) not in known
+                ],
+            )
 
     def peers(self) -> list[SavedPeer]:
         """Return all peers, by name."""
@@ -303,11 +337,13 @@ class Database:
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = FULL")
         run("PRAGMA foreign_keys = ON")
-        if is_new:
+        if version < VERSION:
             with self._transaction():
-                for statement in _SCHEMA.split(";"):
-                    run(statement)
-                run("INSERT INTO meta VALUES (1, ?, 0)", (os.urandom(8),))
+                for step in STEPS[version:]:
+                    for statement in step.split(";"):
+                        run(statement)
+                if is_new:
+                    run("INSERT INTO meta VALUES (1, ?, 0)", (os.urandom(8),))
                 run(f"PRAGMA application_id = {APPLICATION_ID}")
                 run(f"PRAGMA user_version = {VERSION}")
         damage = run("PRAGMA quick_check(1)").fetchone()[0]

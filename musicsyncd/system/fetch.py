@@ -1,9 +1,12 @@
 """Fetching tracks from the host, in one thread, by HTTP with ranges.
 
-The bytes that a reader waits for come first: each request asks for what is missing at the
-most urgent place, and is so small that it is answered in about :data:`REQUEST_DURATION_NS`;
-then it is decided anew. So a request never has to be broken off, no byte is fetched twice,
-and one connection serves for hours.
+Each request asks for what is missing at the most urgent place and says when that is due, so that a
+host whose link is short serves those first who will fall silent first
+(:mod:`musicsyncd.system.media_server`). It is small: what is due within :data:`SPAN_DURATION_NS`, in about
+:data:`REQUEST_DURATION_NS`; at a new place, where a decoder may only be looking for its way, it begins with
+:data:`MIN_REQUEST_BYTES`. Then it is decided anew. So an answer is never broken off once it has begun, no byte is
+fetched twice, and one connection serves for hours. A request that has no answer yet gives way to one that is more
+urgent, such as after a seek.
 
 Source: RFC 9110 section 14 (ranges), RFC 6750 (bearer tokens).
 """
@@ -13,14 +16,16 @@ from __future__ import annotations
 import contextlib
 import http.client
 import re
+import select
 import socket
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from musicsyncd.errors import MediaError
 from musicsyncd.media.store import StoredTrack
-from musicsyncd.units import NS_PER_MS
+from musicsyncd.units import NS_PER_MS, NS_PER_S, ns_to_s
 
 MAX_WANTED = 64
 """Tracks considered at a time; a time line names eight at most."""
@@ -28,23 +33,94 @@ MAX_WANTED = 64
 BLOCK_BYTES = 64 << 10
 """Handed on at a time, so that a waiting reader need not wait for the whole answer."""
 
-MIN_REQUEST_BYTES, MAX_REQUEST_BYTES = 64 << 10, 4 << 20
-REQUEST_DURATION_NS = 100 * NS_PER_MS
-"""How long one answer should take: what a seek waits behind, and ten round trips of a poor Wi-Fi."""
+MIN_REQUEST_BYTES, MAX_REQUEST_BYTES = 32 << 10, 4 << 20
+REQUEST_DURATION_NS = 50 * NS_PER_MS
+"""How long one answer should take once it has begun: what a seek waits behind, and five round trips of a poor Wi-Fi."""
+
+SPAN_DURATION_NS = 4 * NS_PER_S
+"""So much sound is asked for at a time, that nobody's far future comes before somebody's near one."""
+
+KEEP_UP_DURATION_NS = 500 * NS_PER_MS
+"""And not less than this, once a place is found: over a link that others fill, too, an answer may be a quarter of a
+second on its way, however small it is."""
+
+DUE_HEADER = "Musicsyncd-Due-Ms"
+"""Of a request: in how many milliseconds its first byte is due."""
+
+MAX_DUE_MS = 3_600_000
+
+OVERTAKING_DURATION_NS = 500 * NS_PER_MS
+"""By so much something must be due sooner to overtake a request that waits: a connection is given up for it."""
 
 MIN_BACKOFF_S, MAX_BACKOFF_S = 0.2, 5.0
 TIMEOUT_S = 5.0
 """For a connection and for each piece of an answer."""
 
+MAX_WAIT_S = 30.0
+"""For an answer to begin: what is due long from now may wait until others are served, half of that time."""
+
 MAX_REFUSALS = 3
 """Answers in a row that there is no such track before it is given up; a host that starts may need a moment."""
 
+RATE_SHARE = 0.3
+"""Weight of the newest answer in :attr:`Fetcher.bytes_per_s`."""
+
+_POLL_S = 0.02
 _CLOSE_TIMEOUT_S = 1.0
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
 class _RefusedError(Exception):
     """The host does not have the track that was asked for."""
+
+
+class _OvertakenError(Exception):
+    """Something else has become more urgent before an answer began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A track that should be fetched.
+
+    Attributes:
+        stored: its place in the cache.
+        due_local_ns: when what its reader asks for next has to sound.
+        ns_per_byte: how long a byte sounds, on the average; 0 for not known.
+    """
+
+    stored: StoredTrack
+    due_local_ns: int = 0
+    ns_per_byte: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A range to ask for.
+
+    Attributes:
+        stored: of which track.
+        start: its first byte.
+        end: the one behind its last.
+        is_behind: it lies behind its reader: nobody waits for it.
+        due_local_ns: when its first byte is due.
+    """
+
+    stored: StoredTrack
+    start: int
+    end: int
+    is_behind: bool
+    due_local_ns: int
+
+    @property
+    def urgency(self) -> tuple[bool, int]:
+        """The less, the sooner."""
+        return self.is_behind, self.due_local_ns
+
+    def due_ms(self, now_local_ns: int) -> int:
+        """Return what the host is told."""
+        if self.is_behind:
+            return MAX_DUE_MS
+        return min(max((self.due_local_ns - now_local_ns) // NS_PER_MS, 0), MAX_DUE_MS)
 
 
 class Fetcher:
@@ -55,18 +131,23 @@ class Fetcher:
 
     Attributes:
         bytes_fetched: of tracks, since the start.
+        bytes_per_s: how fast they came of late, the time between asking and answer included; 0 before the first.
         fault: what keeps it from fetching, in one line, or empty.
     """
 
     def __init__(self, token: str) -> None:
         self.bytes_fetched = 0
+        self.bytes_per_s = 0.0
         self.fault = ""
         self._token = token
         self._host: tuple[str, int] | None = None
-        self._wanted: tuple[StoredTrack, ...] = ()
+        self._wanted: tuple[Wanted, ...] = ()
         self._connection: http.client.HTTPConnection | None = None
         self._connected_to: tuple[str, int] | None = None
         self._request_bytes = MIN_REQUEST_BYTES
+        self._stride_bytes = MIN_REQUEST_BYTES
+        # Track and end of the newest request; the track itself would stay open for being named here.
+        self._reached: tuple[bytes, int] | None = None
         self._refusals: dict[bytes, int] = {}
         self._backoff_s = 0.0
         self._closing = False
@@ -85,8 +166,8 @@ class Fetcher:
             self._break_off()
         self._wake.set()
 
-    def want(self, tracks: Iterable[StoredTrack]) -> None:
-        """Replace what should be fetched, the most urgent first."""
+    def want(self, tracks: Iterable[Wanted]) -> None:
+        """Replace what should be fetched; of what is due at the same time, the first comes first."""
         self._wanted = tuple(tracks)[:MAX_WANTED]
         self._wake.set()
 
@@ -115,14 +196,14 @@ class Fetcher:
             self._hurry.clear()
             job = self._most_urgent()
             if job is None:
-                self.fault = ""
-                self._wake.wait()
+                self._rest()
                 continue
-            stored, start, end = job
             try:
-                self._fetch(stored, start, end)
+                self._fetch(job)
+            except _OvertakenError:
+                self._disconnect()
             except _RefusedError:
-                self._count_refusal(stored)
+                self._count_refusal(job.stored)
                 self._back_off()
             except (MediaError, OSError, http.client.HTTPException, ValueError) as error:
                 self._disconnect()
@@ -131,45 +212,70 @@ class Fetcher:
                 self.fault = line if isinstance(error, MediaError) else f"cannot fetch from {host}: {line}"
                 self._back_off()
             else:
-                self._refusals.pop(stored.track.content_id, None)
+                self._refusals.pop(job.stored.track.content_id, None)
                 self._backoff_s, self.fault = 0.0, ""
         self._disconnect()
 
-    def _most_urgent(self) -> tuple[StoredTrack, int, int] | None:
-        """Return what to ask for next: a track, and the bytes from start up to end."""
+    def _rest(self) -> None:
+        """There is nothing to fetch: verify what is there, or wait."""
+        unverified = next((one.stored for one in self._wanted if one.stored.unverified), None)
+        if unverified is None:
+            self.fault = ""
+            self._wake.wait()
+            return
+        with contextlib.suppress(MediaError):  # Then all of it is missing, and there is something to fetch.
+            unverified.verify()
+
+    def _most_urgent(self) -> _Job | None:
+        """Return what to ask for next."""
         if self._host is None:
             return None
-        behind = None
-        for stored in self._wanted:
-            if stored.complete or stored.failure:
-                continue
-            wanted = stored.wanted_offset
-            gap = stored.missing_from(wanted)
-            if gap is None:
-                continue
-            start, end = gap[0], min(gap[1], gap[0] + self._request_bytes)
-            if start >= wanted:
-                return stored, start, end
-            # Only what lies behind its reader is missing: the head of the next track matters more.
-            behind = behind or (stored, start, end)
-        return behind
+        jobs = [job for wanted in self._wanted if (job := self._job_of(wanted)) is not None]
+        return min(jobs, key=lambda job: job.urgency, default=None)
 
-    def _fetch(self, stored: StoredTrack, start: int, end: int) -> None:
+    def _job_of(self, wanted: Wanted) -> _Job | None:
+        """Return what to ask for of a track, or None when nothing is missing."""
+        stored = wanted.stored
+        if stored.complete or stored.failure:
+            return None
+        reads_at = stored.wanted_offset
+        gap = stored.missing_from(reads_at)
+        if gap is None:
+            return None
+        start, end = gap
+        size_bytes = self._request_bytes
+        if wanted.ns_per_byte > 0:
+            least = max(int(KEEP_UP_DURATION_NS / wanted.ns_per_byte), MIN_REQUEST_BYTES)
+            most = max(int(SPAN_DURATION_NS / wanted.ns_per_byte), MIN_REQUEST_BYTES)
+            size_bytes = min(max(size_bytes, least), most)
+        goes_on = self._reached == (stored.track.content_id, start)
+        size_bytes = min(size_bytes, self._stride_bytes) if goes_on else MIN_REQUEST_BYTES
+        due_ns = wanted.due_local_ns + round((start - reads_at) * wanted.ns_per_byte)
+        return _Job(stored, start, min(end, start + size_bytes), start < reads_at, due_ns)
+
+    def _fetch(self, job: _Job) -> None:
         """Fetch a range of a track into it."""
+        asked_ns = time.monotonic_ns()
+        response = self._ask(job)
         began_ns = time.monotonic_ns()
-        response = self._ask(stored, start, end)
         block = memoryview(bytearray(BLOCK_BYTES))
-        offset = start
-        while offset < end:
-            count = response.readinto(block[: end - offset])
+        offset, size_bytes = job.start, job.end - job.start
+        self._stride_bytes = min(2 * size_bytes, MAX_REQUEST_BYTES)
+        self._reached = (job.stored.track.content_id, job.end)
+        while offset < job.end:
+            count = response.readinto(block[: job.end - offset])
             if not count:
-                raise http.client.IncompleteRead(b"", end - offset)
+                raise http.client.IncompleteRead(b"", job.end - offset)
             self.bytes_fetched += count
-            stored.write(offset, block[:count])
+            job.stored.write(offset, block[:count])
             offset += count
             if self._closing:
                 raise ConnectionAbortedError("closing")
-        self._adapt(end - start, time.monotonic_ns() - began_ns)
+        ended_ns = time.monotonic_ns()
+        self._adapt(size_bytes, ended_ns - began_ns)
+        newest = size_bytes / max(ns_to_s(ended_ns - asked_ns), 1e-6)
+        share = RATE_SHARE if self.bytes_per_s else 1.0
+        self.bytes_per_s += share * (newest - self.bytes_per_s)
 
     def _adapt(self, size_bytes: int, duration_ns: int) -> None:
         """Let the next answer take about as long as it should."""
@@ -178,26 +284,49 @@ class Fetcher:
         elif duration_ns < REQUEST_DURATION_NS // 2 and size_bytes == self._request_bytes:
             self._request_bytes = min(self._request_bytes * 2, MAX_REQUEST_BYTES)
 
-    def _ask(self, stored: StoredTrack, start: int, end: int) -> http.client.HTTPResponse:
+    def _ask(self, job: _Job) -> http.client.HTTPResponse:
         """Return the answer to a request for a range, its body unread; it holds that range."""
-        path = f"/media/{stored.track.content_id.hex()}"
-        headers = {"Range": f"bytes={start}-{end - 1}"}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
         connection, fresh = self._connect()
         try:
-            connection.request("GET", path, headers=headers)
-            response = connection.getresponse()
+            response = self._answer(connection, job)
         except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
             if fresh or self._closing:
                 raise
             # Servers close connections that were idle; that is no fault of either side.
             self._disconnect()
             connection, _ = self._connect()
-            connection.request("GET", path, headers=headers)
-            response = connection.getresponse()
-        self._check(response, start, end, stored.size_bytes)
+            response = self._answer(connection, job)
+        self._check(response, job.start, job.end, job.stored.size_bytes)
         return response
+
+    def _answer(self, connection: http.client.HTTPConnection, job: _Job) -> http.client.HTTPResponse:
+        """Send a request and return the answer, unless another becomes more urgent before that begins."""
+        due_ms = job.due_ms(time.monotonic_ns())
+        headers = {"Range": f"bytes={job.start}-{job.end - 1}", DUE_HEADER: str(due_ms)}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        connection.request("GET", f"/media/{job.stored.track.content_id.hex()}", headers=headers)
+        wait_s = min(max(TIMEOUT_S, due_ms / 2000), MAX_WAIT_S)
+        gives_up_s = time.monotonic() + wait_s
+        while not self._closing and connection.sock is not None:
+            if select.select([connection.sock], [], [], _POLL_S)[0]:
+                break
+            if time.monotonic() > gives_up_s:
+                raise TimeoutError(f"no answer within {wait_s:.0f} s")
+            if self._is_overtaken(job):
+                raise _OvertakenError
+        return connection.getresponse()
+
+    def _is_overtaken(self, job: _Job) -> bool:
+        """Return whether a request that waits should give way: it is not wanted any more, or something else is more."""
+        if all(wanted.stored is not job.stored for wanted in self._wanted):
+            return True
+        urgent = self._most_urgent()
+        if urgent is None:
+            return False
+        if job.is_behind != urgent.is_behind:
+            return job.is_behind
+        return urgent.due_local_ns + OVERTAKING_DURATION_NS < job.due_local_ns
 
     def _check(self, response: http.client.HTTPResponse, start: int, end: int, size_bytes: int) -> None:
         """Raise unless an answer holds the range that was asked for."""

@@ -10,13 +10,17 @@ import sys
 
 from musicsyncd import __version__
 from musicsyncd.config import OPEN_ROOM_KEY, HostConfig
+from musicsyncd.media.replaygain import Loudness
 from musicsyncd.protocol.auth import http_token
 from musicsyncd.protocol.host import HostNode, PeerAppeared
-from musicsyncd.system.control import Control
+from musicsyncd.system.control import PREPARE_AHEAD, Control
 from musicsyncd.system.database import Database
 from musicsyncd.system.http_server import HttpServer
 from musicsyncd.system.interfaces import check
 from musicsyncd.system.keyfile import load_key, make_key
+from musicsyncd.system.librarian import Librarian
+from musicsyncd.system.library_control import LibraryControl
+from musicsyncd.system.library_index import LibraryIndex
 from musicsyncd.system.monotonic import boot_identity, now_ns
 from musicsyncd.system.supervision import (
     DIES_WITH_PARENT,
@@ -58,6 +62,11 @@ class HostDaemon:
         self._control = Control(
             self._node, database, now_ns, boot_identity(), self._network.turn, describe=self._describe
         )
+        self._control.preparer.loudness = Loudness(config.replaygain, config.replaygain_preamp_db)
+        self._control.preparer.convert_into(config.paths.cache_dir / "converted", self._in_use)
+        if config.library:
+            index = LibraryIndex(config.paths.state_dir / "host" / "library.sqlite3")
+            self._control.library = LibraryControl(index, Librarian(config.library, index))
         self._server = HttpServer(self._control, None if config.open else http_token(room_key))
 
     async def run(self) -> None:
@@ -75,6 +84,8 @@ class HostDaemon:
             if self._config.tracks:
                 log.info("%s", await self._control.begin(self._config.room, self._config.tracks))
             settle_memory()
+            if self._control.library is not None:
+                self._control.library.open()
             notify("READY=1\nSTATUS=serving")
             log.info("host %s serves on port %d", self._config.name, self._config.network.port)
             work = [self._tick_for_ever()]
@@ -86,11 +97,15 @@ class HostDaemon:
             await self._leave()
 
     async def _leave(self) -> None:
+        if self._control.library is not None:
+            self._control.library.stop()
         await self._control.silence()
         self._node.close()
         await self._network.close()
         await self._server.close()
         self._control.close()
+        if self._control.library is not None:
+            self._control.library.close()
         log.info("stopped")
 
     def _look(self) -> None:
@@ -136,6 +151,16 @@ class HostDaemon:
             log.warning("this machine's speaker ended with %d: again in %.0f s", code, again_after_s)
             await asyncio.sleep(again_after_s)
             again_after_s = min(2 * again_after_s, _SPEAKER_AGAIN_AT_MOST_S)
+
+    def _in_use(self) -> set[bytes]:
+        """Return the content ids of what sounds now or soon. Called in any thread, so nothing is read twice."""
+        found = set()
+        for room in self._control.rooms:
+            entries, index = room.queue.entries, room.queue.current or 0
+            # The first ones too: they follow the last where the queue repeats.
+            near = entries[max(0, index - 1) : index + PREPARE_AHEAD + 1] + entries[:PREPARE_AHEAD]
+            found |= {entry.track.content_id for entry in near if entry.track is not None}
+        return found
 
     def _describe(self) -> dict[str, object]:
         """Return what is to be said of this host."""

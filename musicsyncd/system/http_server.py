@@ -1,8 +1,7 @@
-"""The host's HTTP server: tracks by content id for peers, and the control interface as JSON.
+"""The host's HTTP server: the control interface as JSON, and the way to the media.
 
 Over TCP every request carries the room's token (``Authorization: Bearer …``); over the Unix
-socket of this machine the file's permissions decide. Nothing of a request ever becomes a
-path on disk here: media is looked up by content id among the tracks of the queues.
+socket of this machine the file's permissions decide. Tracks are served by :mod:`musicsyncd.system.media_server`.
 
 Routes and bodies are in :data:`ROUTES`; an error is ``{"error": "one line"}``.
 """
@@ -12,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import json
 import logging
 import os
 import socket
@@ -22,9 +22,11 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from musicsyncd.errors import ConfigError, ControlError, MusicSyncError
+from musicsyncd.errors import ConfigError, ControlError, MusicSyncError, StaleError
 from musicsyncd.system.control import Control
+from musicsyncd.system.library_control import QUESTIONS, Find, LibraryControl, Pick, resolve
 from musicsyncd.system.log import Throttle
+from musicsyncd.system.media_server import MediaServer
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +34,6 @@ MAX_BODY_BYTES = 1 << 20
 """A queue of 10,000 paths fits; nothing else comes near."""
 
 Json = dict[str, Any]
-
-
-class _Tracks(msgspec.Struct, forbid_unknown_fields=True):
-    tracks: list[str] = []
-    next: bool = False
 
 
 class _Seek(msgspec.Struct, forbid_unknown_fields=True):
@@ -53,11 +50,35 @@ class _Mute(msgspec.Struct, forbid_unknown_fields=True):
 
 class _Positions(msgspec.Struct, forbid_unknown_fields=True):
     positions: list[int]
+    revision: int | None = None
 
 
 class _Move(msgspec.Struct, forbid_unknown_fields=True, rename={"from_": "from"}):
     from_: int
     to: int
+    revision: int | None = None
+
+
+class _Jump(msgspec.Struct, forbid_unknown_fields=True):
+    position: int | None = None
+    words: str = ""
+    revision: int | None = None
+
+
+class _Clear(msgspec.Struct, forbid_unknown_fields=True):
+    revision: int | None = None
+
+
+class _Switch(msgspec.Struct, forbid_unknown_fields=True):
+    on: bool
+
+
+class _Repeat(msgspec.Struct, forbid_unknown_fields=True):
+    repeat: str
+
+
+class _Crossfade(msgspec.Struct, forbid_unknown_fields=True):
+    seconds: float
 
 
 class _Name(msgspec.Struct, forbid_unknown_fields=True):
@@ -88,15 +109,44 @@ async def _status(control: Control, _match: Any, _body: _Nothing) -> Json:  # no
 
 
 async def _queue(control: Control, match: Any, _body: _Nothing) -> Json:  # noqa: ANN401
-    return control.queue(match["room"])
+    return control.queues.show(match["room"])
 
 
-async def _play(control: Control, match: Any, body: _Tracks) -> Json:  # noqa: ANN401
-    return {"message": await control.play(match["room"], body.tracks)}
+async def _history(control: Control, match: Any, _body: _Nothing) -> Json:  # noqa: ANN401
+    return control.queues.history(match["room"])
 
 
-async def _add(control: Control, match: Any, body: _Tracks) -> Json:  # noqa: ANN401
-    return {"message": await control.add(match["room"], body.tracks, next_=body.next)}
+async def _jump(control: Control, match: Any, body: _Jump) -> Json:  # noqa: ANN401
+    return {"message": await control.queues.jump(match["room"], body.position, body.words, body.revision)}
+
+
+async def _play(control: Control, match: Any, body: Pick) -> Json:  # noqa: ANN401
+    picked = await resolve(control.library, body)
+    return {"message": await control.play(match["room"], list(picked.paths)) + picked.note}
+
+
+async def _add(control: Control, match: Any, body: Pick) -> Json:  # noqa: ANN401
+    picked = await resolve(control.library, body)
+    return {"message": await control.queues.add(match["room"], list(picked.paths), next_=body.next) + picked.note}
+
+
+def _decoded(raw: bytes, body_type: type[Any]) -> Any:  # noqa: ANN401 - one of that type
+    """Return a request's body. Names of files that are not UTF-8 are in it as Python has them: with half surrogates."""
+    if b"\\ud" in raw.lower():
+        return msgspec.convert(json.loads(raw), type=body_type)
+    return msgspec.json.decode(raw or b"{}", type=body_type)
+
+
+def _of_query(request: web.Request) -> Find:
+    """Return what a request looks for, from what stands behind its question mark."""
+    return msgspec.convert(dict(request.query), type=Find, strict=False)
+
+
+def _encoded(answer: Json) -> bytes:
+    try:
+        return msgspec.json.encode(answer)
+    except UnicodeEncodeError:  # A name of a file that is not UTF-8: see _decoded.
+        return json.dumps(answer).encode("ascii")
 
 
 def _clear_socket(path: Path) -> None:
@@ -124,12 +174,21 @@ def _say(call: Callable[[Control, Any, Any], str]) -> _Handler:
     return handle
 
 
+def _ask(question: Callable[[LibraryControl | None, Find], Awaitable[Json]]) -> _Handler:
+    """Make a handler of a question to the library."""
+
+    async def handle(control: Control, _match: Any, find: Any) -> Json:  # noqa: ANN401
+        return await question(control.library, find)
+
+    return handle
+
+
 ROUTES: tuple[tuple[str, str, type[Any], _Handler], ...] = (
     ("GET", "/api/status", _Nothing, _status),
     ("GET", "/api/rooms/{room}/queue", _Nothing, _queue),
     ("POST", "/api/rooms", _Name, _say(lambda c, _m, b: c.make_room(b.name))),
     ("DELETE", "/api/rooms/{room}", _Nothing, _say(lambda c, m, _b: c.remove_room(m["room"]))),
-    ("POST", "/api/rooms/{room}/play", _Tracks, _play),
+    ("POST", "/api/rooms/{room}/play", Pick, _play),
     ("POST", "/api/rooms/{room}/pause", _Nothing, _say(lambda c, m, _b: c.pause(m["room"]))),
     ("POST", "/api/rooms/{room}/resume", _Nothing, _say(lambda c, m, _b: c.resume(m["room"]))),
     ("POST", "/api/rooms/{room}/stop", _Nothing, _say(lambda c, m, _b: c.stop(m["room"]))),
@@ -138,16 +197,32 @@ ROUTES: tuple[tuple[str, str, type[Any], _Handler], ...] = (
     ("POST", "/api/rooms/{room}/previous", _Nothing, _say(lambda c, m, _b: c.previous(m["room"]))),
     ("POST", "/api/rooms/{room}/volume", _Volume, _say(lambda c, m, b: c.room_volume(m["room"], b.volume))),
     ("POST", "/api/rooms/{room}/mute", _Mute, _say(lambda c, m, b: c.room_mute(m["room"], b.muted))),
-    ("POST", "/api/rooms/{room}/queue/add", _Tracks, _add),
-    ("POST", "/api/rooms/{room}/queue/remove", _Positions, _say(lambda c, m, b: c.remove(m["room"], b.positions))),
-    ("POST", "/api/rooms/{room}/queue/move", _Move, _say(lambda c, m, b: c.move(m["room"], b.from_, b.to))),
-    ("POST", "/api/rooms/{room}/queue/clear", _Nothing, _say(lambda c, m, _b: c.clear(m["room"]))),
+    ("POST", "/api/rooms/{room}/queue/add", Pick, _add),
+    (
+        *("POST", "/api/rooms/{room}/queue/remove", _Positions),
+        _say(lambda c, m, b: c.queues.remove(m["room"], b.positions, b.revision)),
+    ),
+    (
+        *("POST", "/api/rooms/{room}/queue/move", _Move),
+        _say(lambda c, m, b: c.queues.move(m["room"], b.from_, b.to, b.revision)),
+    ),
+    ("POST", "/api/rooms/{room}/queue/clear", _Clear, _say(lambda c, m, b: c.queues.clear(m["room"], b.revision))),
+    ("POST", "/api/rooms/{room}/queue/jump", _Jump, _jump),
+    ("POST", "/api/rooms/{room}/queue/undo", _Nothing, _say(lambda c, m, _b: c.queues.undo(m["room"]))),
+    ("GET", "/api/rooms/{room}/queue/history", _Nothing, _history),
+    ("POST", "/api/rooms/{room}/shuffle", _Switch, _say(lambda c, m, b: c.queues.shuffle(m["room"], b.on))),
+    ("POST", "/api/rooms/{room}/repeat", _Repeat, _say(lambda c, m, b: c.queues.repeat(m["room"], b.repeat))),
+    (
+        *("POST", "/api/rooms/{room}/crossfade", _Crossfade),
+        _say(lambda c, m, b: c.queues.crossfade(m["room"], b.seconds)),
+    ),
     ("POST", "/api/peers/{peer}/volume", _Volume, _say(lambda c, m, b: c.speakers.volume(m["peer"], b.volume))),
     ("POST", "/api/peers/{peer}/mute", _Mute, _say(lambda c, m, b: c.speakers.mute(m["peer"], b.muted))),
     ("POST", "/api/peers/{peer}/delay", _Delay, _say(lambda c, m, b: c.speakers.delay(m["peer"], b.output_delay_ms))),
     ("POST", "/api/peers/{peer}/channels", _Channels, _say(lambda c, m, b: c.speakers.channels(m["peer"], b.channels))),
     ("POST", "/api/peers/{peer}/room", _RoomOf, _say(lambda c, m, b: c.move_peer(m["peer"], b.room))),
     ("DELETE", "/api/peers/{peer}", _Nothing, _say(lambda c, m, _b: c.speakers.forget(m["peer"]))),
+    *(("GET", path, Find, _ask(question)) for path, question in QUESTIONS),
 )
 
 
@@ -164,7 +239,7 @@ class HttpServer:
         self._token = token
         self._throttle = Throttle(log)
         app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._guard])
-        app.router.add_get("/media/{content_id:[0-9a-f]{64}}", self._media)
+        app.router.add_get("/media/{content_id:[0-9a-f]{64}}", MediaServer(control.media_path).serve)
         for method, path, body_type, handler in ROUTES:
             app.router.add_route(method, path, self._json_handler(body_type, handler))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
@@ -212,6 +287,8 @@ class HttpServer:
             return web.json_response({"error": error.reason}, status=error.status)
         except (ConfigError, ControlError) as error:
             return web.json_response({"error": str(error)}, status=400)
+        except StaleError as error:
+            return web.json_response({"error": str(error), "revision": error.revision}, status=409)
         except MusicSyncError as error:
             return web.json_response({"error": str(error)}, status=409)
         except (asyncio.CancelledError, ConnectionError):
@@ -235,18 +312,12 @@ class HttpServer:
         async def handle(request: web.Request) -> web.StreamResponse:
             raw = await request.read()
             try:
-                body = msgspec.json.decode(raw or b"{}", type=body_type)
-            except (msgspec.MsgspecError, ValueError) as error:
+                body = _decoded(raw, body_type) if body_type is not Find else _of_query(request)
+            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
                 raise ControlError(f"the request is not understood: {error}") from None
             answer = await handler(self._control, request.match_info, body)
             if self._control.unsaved and "message" in answer:
                 answer["message"] += f" (but it would not survive a restart: {self._control.unsaved})"
-            return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
+            return web.Response(body=_encoded(answer), content_type="application/json")
 
         return handle
-
-    async def _media(self, request: web.Request) -> web.StreamResponse:
-        path = self._control.media_path(bytes.fromhex(request.match_info["content_id"]))
-        if path is None or not path.is_file():
-            raise web.HTTPNotFound(reason="no such track in any queue")
-        return web.FileResponse(path, chunk_size=1 << 18)

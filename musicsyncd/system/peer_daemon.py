@@ -24,6 +24,7 @@ from musicsyncd.system.identity import load_identity, save_skew
 from musicsyncd.system.interfaces import check
 from musicsyncd.system.keyfile import load_key
 from musicsyncd.system.monotonic import now_ns, suspended_duration_ns
+from musicsyncd.system.own_files import OwnFiles
 from musicsyncd.system.speaker import Speaker
 from musicsyncd.system.supervision import (
     claim,
@@ -72,14 +73,16 @@ class PeerDaemon:
             room=DEFAULT_ROOM,
         )
         self._network = Network(self._node, config.network, port=0, on_activity=self._look)
+        library = OwnFiles(config.library, folder / "own-files.sqlite3") if config.library else None
         self.speaker = Speaker(
             output=config.output,
             device=config.device,
             rate_hz=config.rate_hz,
             buffer_ms=config.buffer_ms,
             cache_folder=make_folder(config.paths.cache_dir / "peers" / _safe(config.name)),
-            cache_bytes=config.cache_mib * _MIB,
+            cache_bytes=None if config.cache_mib is None else config.cache_mib * _MIB,
             token=None if config.open else http_token(room_key),
+            own_files=library,
         )
         self._settings: Settings | None = None
         self._state: StateChanged | None = None

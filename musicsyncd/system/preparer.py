@@ -1,6 +1,10 @@
-"""Looks into files in a thread: what they are, and the content id that peers fetch them by.
+"""Looks into files in threads: what they are, what they are turned into, and the content id that peers fetch them by.
 
-Hashing is remembered by path, size and time of change, so a track is read once.
+Hashing is remembered by path, size and time of change, so a track is read once. What peers cannot decode
+alike is turned into FLAC first (:mod:`musicsyncd.media.convert`), also once; then the FLAC is the track.
+
+A file may change or go at any time. So what was prepared is looked at again before it sounds: as
+long as it is the same that costs a look at its header, and the track that comes out is the same.
 """
 
 from __future__ import annotations
@@ -8,20 +12,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from musicsyncd.errors import MediaError, MusicSyncError
-from musicsyncd.media.inspect import content_id, find_tracks, inspect, to_track
-from musicsyncd.media.queue import Item
+from musicsyncd.media.convert import CancelledError, must_convert
+from musicsyncd.media.converted import Converted, ConvertedFolder
+from musicsyncd.media.inspect import TrackInfo, content_id, find_tracks, inspect, shown, to_track
+from musicsyncd.media.queue import Entry, Item, Queue
+from musicsyncd.media.replaygain import Loudness, gain_db
+from musicsyncd.media.tags import read_tags
 from musicsyncd.playback.timeline import Track
 from musicsyncd.system.database import Database
+from musicsyncd.system.monotonic import now_ns
+from musicsyncd.units import NS_PER_S
 
 log = logging.getLogger(__name__)
 
 MAX_SAID_FAULTS = 3
+
+LOOK_AGAIN_DURATION_NS = 60 * NS_PER_S
+"""So long what was found out about a file is believed, when its entry is about to play."""
+
+MAX_LOOKED = 1000
+"""Files whose last look is remembered: more than are about to play in all rooms together."""
+
+CONVERTING_THREADS = 2
+"""One converts ahead, one what somebody wants to hear now; more would take the processor from the music."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +66,37 @@ class Found:
 
 
 class Preparer:
-    """Inspects and hashes files away from the event loop."""
+    """Inspects, hashes and converts files away from the event loop.
+
+    Attributes:
+        loudness: whether tracks are made equally loud.
+        converting: by path, how much of a file is converted, 0…1.
+    """
 
     def __init__(self, database: Database) -> None:
+        self.loudness = Loudness()
+        self.converting: dict[str, float] = {}
         self._database = database
+        self._folder: ConvertedFolder | None = None
+        self._closing = threading.Event()
+        self._looked_ns: OrderedDict[str, int] = OrderedDict()
+        self._making: dict[bytes, asyncio.Future[Converted]] = {}
         # One thread: two would make a disk seek to and fro, and a Pi has other work for its cores.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="prepare")
+        # Others, for a long file that is converted must not keep a short one from being looked at.
+        self._converters = ThreadPoolExecutor(CONVERTING_THREADS, thread_name_prefix="convert")
+
+    def convert_into(self, folder: Path, in_use: Callable[[], Collection[bytes]]) -> None:
+        """Turn what peers cannot decode alike into FLAC in a folder; without this call it travels as it is.
+
+        Args:
+            folder: made if it is not there.
+            in_use: gives the content ids of files that must stay; called in any thread.
+
+        Raises:
+            MediaError: the folder cannot be made.
+        """
+        self._folder = ConvertedFolder(folder, in_use)
 
     async def find(self, paths: Sequence[str]) -> Found:
         """Return what the files and folders have for a queue.
@@ -66,11 +112,12 @@ class Preparer:
         return found
 
     async def prepare(self, path: str) -> Track:
-        """Return the track that a file is, with its content id.
+        """Return the track that a file is or was turned into, with the content id of what peers fetch.
 
         Raises:
             MediaError: when it is of no use any more.
         """
+        self._note_look(path)
         loop = asyncio.get_running_loop()
         info = await loop.run_in_executor(self._pool, inspect, Path(path))
         hashed = None
@@ -82,11 +129,77 @@ class Preparer:
                 self._database.keep_track(info, hashed)
             except MusicSyncError as error:
                 log.warning("%s", error)  # It costs the hashing once more, no music.
-        return to_track(info, hashed)
+        louder_db = await loop.run_in_executor(self._pool, _gain_db, info.path, self.loudness)
+        if self._folder is None or not await loop.run_in_executor(self._pool, must_convert, info):
+            return to_track(info, hashed, louder_db)
+        made = self._folder.find(hashed) or await self._converted(info, hashed)
+        flac = await loop.run_in_executor(self._pool, inspect, made.path)
+        return to_track(flac, made.content_id, louder_db)
+
+    def wanted(self, queue: Queue, n: int) -> tuple[Entry, ...]:
+        """Return which of the current entry and those behind it, ``n`` in all, must be prepared, or looked at again."""
+        entry, now = queue.current_entry, now_ns()
+        current = (entry,) if entry is not None and not entry.fault else ()
+        return tuple(one for one in (*current, *queue.following(n - len(current))) if self._is_due(one, now))
+
+    def served(self, entry: Entry) -> Path:
+        """Return the file with the bytes of an entry's track: what it was turned into, or its own."""
+        path = None
+        if self._folder is not None and entry.track is not None:
+            path = self._folder.path_of(entry.track.content_id)
+        return path or Path(entry.path)
 
     def close(self) -> None:
-        """Take no more work; what is being read is not waited for."""
+        """Take no more work; what is being read is not waited for, and what is being converted is left."""
+        self._closing.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._converters.shutdown(wait=False, cancel_futures=True)
+
+    def _note_look(self, path: str) -> None:
+        """From here on, and whatever comes of it, a file counts as looked at."""
+        self._looked_ns[path] = now_ns()
+        self._looked_ns.move_to_end(path)
+        if len(self._looked_ns) > MAX_LOOKED:
+            self._looked_ns.popitem(last=False)
+
+    def _is_due(self, entry: Entry, now: int) -> bool:
+        looked_ns = self._looked_ns.get(entry.path)
+        return entry.track is None or looked_ns is None or now - looked_ns >= LOOK_AGAIN_DURATION_NS
+
+    async def _converted(self, info: TrackInfo, source_id: bytes) -> Converted:
+        """Convert a file, or wait for whoever does so already."""
+        running = self._making.get(source_id)
+        if running is None:
+            running = asyncio.get_running_loop().run_in_executor(self._converters, self._convert, info, source_id)
+            self._making[source_id] = running
+            running.add_done_callback(lambda _: self._making.pop(source_id, None))
+        # One of those who wait may be cancelled; the others still want it.
+        return await asyncio.shield(running)
+
+    def _convert(self, info: TrackInfo, source_id: bytes) -> Converted:
+        """Convert a file; runs in a thread."""
+        assert self._folder is not None, "only what there is a folder for is converted"
+        path, began_ns = shown(info.path), now_ns()
+
+        def progress(done_frames: int, all_frames: int) -> None:
+            if self._closing.is_set():
+                raise CancelledError
+            self.converting[path] = min(done_frames / all_frames, 1.0) if all_frames else 0.0
+
+        try:
+            made = self._folder.make(info, source_id, progress)
+        except CancelledError:
+            raise MediaError(f"{path} was not converted to the end: the host stops") from None
+        finally:
+            self.converting.pop(path, None)
+        for fault in made.faults[:MAX_SAID_FAULTS]:
+            log.warning("%s: %s", path, fault)
+        log.info("%s: turned into FLAC in %.1f s", path, (now_ns() - began_ns) / NS_PER_S)
+        return made
+
+
+def _gain_db(path: Path, loudness: Loudness) -> float:
+    return gain_db(read_tags(path), loudness) if loudness.mode != "off" else 0.0
 
 
 def _find(paths: tuple[str, ...]) -> Found:

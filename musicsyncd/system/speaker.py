@@ -7,28 +7,34 @@ are behind :class:`Player`, :class:`DecodeAhead` and :class:`Fetcher`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from pathlib import Path
 
 from musicsyncd.errors import DeviceError, MediaError
-from musicsyncd.media.ahead import frames_wanted, tracks_wanted
+from musicsyncd.media.ahead import Missing, due_host_ns, frames_wanted, missing_since, segments_wanted
 from musicsyncd.media.decoder import DecodeAhead
+from musicsyncd.media.inspect import soundfile_module
 from musicsyncd.media.store import Store
 from musicsyncd.media.stored import StoredReader, StoredTrack
 from musicsyncd.playback.player import Course, Player
-from musicsyncd.playback.timeline import Track
+from musicsyncd.playback.timeline import Segment, Track
 from musicsyncd.protocol.wire import PlaybackStats
-from musicsyncd.system.fetch import Fetcher
+from musicsyncd.system.fetch import Fetcher, Wanted
 from musicsyncd.system.log import Throttle
-from musicsyncd.system.monotonic import now_ns
+from musicsyncd.system.monotonic import boot_identity, now_ns
 from musicsyncd.system.output import Output, open_output
-from musicsyncd.units import LocalNs, ns_to_s
+from musicsyncd.system.own_files import OwnFiles
+from musicsyncd.units import NS_PER_S, LocalNs, ns_to_s
 
 log = logging.getLogger(__name__)
 
 _REOPEN_AFTER_S = 2.0
 _STALLED_AFTER_S = 3.0
 """A card that has not asked for a block for so long is taken for gone."""
+
+_SAID_AFTER_NS = NS_PER_S
+"""Silence for want of bytes that lasts so long is a fault; a seek may take a part of it."""
 
 
 class Speaker:
@@ -40,8 +46,9 @@ class Speaker:
         rate_hz: the card's rate, or None for its own choice.
         buffer_ms: of the card.
         cache_folder: where fetched tracks are kept.
-        cache_bytes: how much of them.
+        cache_bytes: how much of them; None for what the disk can spare.
         token: for the host's media; None for a room without a key.
+        own_files: music of this machine, which need not be fetched.
     """
 
     def __init__(
@@ -52,14 +59,19 @@ class Speaker:
         rate_hz: int | None,
         buffer_ms: float,
         cache_folder: Path,
-        cache_bytes: int,
+        cache_bytes: int | None,
         token: str | None,
+        own_files: OwnFiles | None = None,
     ) -> None:
         self._output_name, self._device, self._rate_hz, self._buffer_ms = output, device, rate_hz, buffer_ms
-        self._store = Store(cache_folder, cache_bytes)
+        self._own_files = own_files
+        local = own_files.path_of if own_files is not None else None
+        self._store = Store(cache_folder, cache_bytes, local, boot_id=boot_identity())
         self._fetcher = Fetcher(token or "")
         self._tracks: dict[bytes, StoredTrack] = {}
-        self._wanted: list[Track] = []
+        self._wanted: list[Segment] = []
+        self._missing: Missing | None = None
+        self._silent_ns = 0
         self._course = Course()
         self._gain = 1.0
         self._channels = "stereo"
@@ -85,6 +97,8 @@ class Speaker:
         opened = await asyncio.to_thread(
             open_output, self._output_name, device=self._device, rate_hz=self._rate_hz, buffer_ms=self._buffer_ms
         )
+        with contextlib.suppress(MediaError):  # Who needs it is told; loading it must not delay the first track.
+            await asyncio.to_thread(soundfile_module)
         self._decoder = DecodeAhead(self._open_track, opened.channels)
         self._player = Player(opened.rate_hz, opened.channels, self._decoder)
         self._player.follow(self._course)
@@ -143,6 +157,8 @@ class Speaker:
         """Stop everything."""
         await self._let_go()
         await asyncio.to_thread(self._fetcher.close)
+        if self._own_files is not None:
+            await asyncio.to_thread(self._own_files.close)
 
     # -- what to play --------------------------------------------------------------------------
 
@@ -173,26 +189,49 @@ class Speaker:
         course = self._course
         if course.mapping is None or self._decoder is None:
             return
-        host_ns = course.mapping.host_at(LocalNs(now_ns() + course.delay_duration_ns))
-        self._wanted = tracks_wanted(course.timeline, host_ns)
-        self._hold(self._wanted)
-        self._fetcher.want([one for track in self._wanted if (one := self._tracks.get(track.content_id)) is not None])
-        self._decoder.want(frames_wanted(course.timeline, host_ns))
+        local_ns = now_ns()
+        host_ns = course.mapping.host_at(LocalNs(local_ns + course.delay_duration_ns))
+        self._wanted = segments_wanted(course.timeline, host_ns)
+        self._hold([segment.track for segment in self._wanted if segment.track is not None])
+        decoder, lead_ns = self._decoder, self._player.lead_duration_ns if self._player is not None else 0
+        # What is due before is in the card already.
+        asked_ns = host_ns + lead_ns
+        self._missing = missing_since(self._missing, course.timeline, asked_ns, decoder.ready)
+        self._silent_ns = asked_ns - self._missing.since_host_ns if self._missing is not None else 0
+        decoder.want(frames_wanted(course.timeline, host_ns, self._missing))
+        self._fetcher.want(self._to_fetch(decoder, local_ns, host_ns))
+
+    def _to_fetch(self, decoder: DecodeAhead, local_ns: int, host_ns: int) -> list[Wanted]:
+        """Return what should be fetched, and when it is due."""
+        wanted = []
+        for segment in self._wanted:
+            track = segment.track
+            stored = self._tracks.get(track.content_id) if track is not None else None
+            if track is not None and stored is not None:
+                due_ns = due_host_ns(segment, host_ns, self._missing, decoder.ready)
+                wanted.append(Wanted(stored, local_ns + due_ns - host_ns, track.duration_ns / track.size_bytes))
+        return wanted
 
     def _hold(self, wanted: list[Track]) -> None:
         for track in wanted:
-            if track.content_id not in self._tracks:
-                try:
-                    self._tracks[track.content_id] = self._store.open(track)
-                except MediaError as error:
-                    self._faults[track.content_id] = str(error)
-                    self._throttle.warning("store", str(error))
-                else:
-                    self._faults.pop(track.content_id, None)
+            held = self._tracks.get(track.content_id)
+            if held is not None and not held.spoiled:
+                continue
+            if held is not None:
+                log.warning("%s: having it anew", held.failure)
+            if self._own_files is not None and not self._own_files.settled(track):
+                continue
+            try:
+                self._tracks[track.content_id] = self._store.open(track)
+            except MediaError as error:
+                self._faults[track.content_id] = str(error)
+                self._throttle.warning("store", str(error))
+            else:
+                self._faults.pop(track.content_id, None)
         keep = {track.content_id for track in wanted}
         self._faults = {content_id: fault for content_id, fault in self._faults.items() if content_id in keep}
         for gone in [content_id for content_id in self._tracks if content_id not in keep]:
-            self._store.release(self._tracks.pop(gone))
+            del self._tracks[gone]
 
     def _open_track(self, track: Track) -> StoredReader:
         stored = self._tracks.get(track.content_id)
@@ -227,11 +266,25 @@ class Speaker:
     def _media_fault(self) -> str:
         """Return what is wrong with the track that sounds or comes next, or with the fetching of it."""
         decoded = self._decoder.faults if self._decoder is not None else {}
-        for track in self._wanted:
+        for segment in self._wanted:
+            track = segment.track
+            if track is None:
+                continue
             fault = self._faults.get(track.content_id) or decoded.get(track.content_id)
             if fault is not None:
                 return fault
             stored = self._tracks.get(track.content_id)
-            if stored is not None and not stored.complete and self._fetcher.fault:
-                return self._fetcher.fault
+            if stored is not None and not stored.complete:
+                fault = self._fetcher.fault or self._lateness(track)
+                if fault:
+                    return fault
         return self._fault
+
+    def _lateness(self, track: Track) -> str:
+        """Return why a track is not heard whose bytes do come, or nothing while it is, or may be in a moment."""
+        if self._missing is None or self._missing.segment.track != track or self._silent_ns < _SAID_AFTER_NS:
+            return ""
+        takes_kib = track.size_bytes * NS_PER_S / track.duration_ns / 1024
+        line = f"silent: the track comes with {self._fetcher.bytes_per_s / 1024:.0f} KiB/s and takes {takes_kib:.0f}"
+        self._throttle.warning("late", line)
+        return line

@@ -10,7 +10,7 @@ from musicsyncd.system.database import SavedPeer
 from musicsyncd.units import ns_to_ms, ns_to_s, ns_to_us
 
 if TYPE_CHECKING:
-    from musicsyncd.system.control import Room
+    from musicsyncd.system.room import Room
 
 
 def room_status(room: Room, now_host_ns: int, lead_duration_ns: int) -> dict[str, Any]:
@@ -38,6 +38,10 @@ def room_status(room: Room, now_host_ns: int, lead_duration_ns: int) -> dict[str
         "position_s": round(position_s(room, now_host_ns), 3),
         "queue_length": len(queue),
         "queue_position": queue.current + 1 if queue.current is not None else None,
+        "queue_revision": queue.revision,
+        "shuffled": queue.shuffled,
+        "repeat": queue.repeat,
+        "crossfade_s": transport.fade_ms / 1000,
         "fault": next((one.fault for one in queue.entries if one.fault), ""),
         "lead_ms": round(ns_to_ms(lead_duration_ns), 1),
     }
@@ -64,6 +68,8 @@ def queue_status(room: Room) -> dict[str, Any]:
     return {
         "room": room.name,
         "revision": room.queue.revision,
+        "shuffled": room.queue.shuffled,
+        "repeat": room.queue.repeat,
         "entries": [
             {
                 "position": index + 1,
@@ -75,6 +81,23 @@ def queue_status(room: Room) -> dict[str, Any]:
                 "fault": entry.fault,
             }
             for index, entry in enumerate(room.queue.entries)
+        ],
+    }
+
+
+def history_status(room: Room) -> dict[str, Any]:
+    """Return what sounded in a room of late, the newest first."""
+    return {
+        "room": room.name,
+        "played": [
+            {
+                "began_s": round(one.began_s, 3),
+                "title": one.title,
+                "artist": one.artist,
+                "path": one.path,
+                "duration_s": one.duration_s,
+            }
+            for one in reversed(room.history.played)
         ],
     }
 

@@ -115,6 +115,8 @@ def test_a_network_that_cannot_be_is_refused(values, named):
         ({"output_delay_ms": -5001.0}, "5001"),
         ({"channels": "surround"}, "surround"),
         ({"cache_mib": 15}, "15"),
+        ({"library": ("music",)}, "whole path"),
+        ({"library": ("/x",) * 101}, "100"),
     ],
 )
 def test_a_peer_that_cannot_be_is_refused(values, named):
@@ -135,7 +137,17 @@ def test_outputs_there_are(output):
     assert PeerConfig("p", NetworkConfig(), PATHS, output=output).output == output
 
 
-@pytest.mark.parametrize("values", [{"name": ""}, {"room": ""}, {"room": "-"}, {"tracks": ("x",) * 10_001}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"name": ""},
+        {"room": ""},
+        {"room": "-"},
+        {"tracks": ("x",) * 10_001},
+        {"library": ("x",)},
+        {"library": ("/x",) * 101},
+    ],
+)
 def test_a_host_that_cannot_be_is_refused(values):
     with pytest.raises(ConfigError):
         HostConfig(**{"name": "h", "paths": PATHS, **values})
@@ -190,3 +202,13 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot make the folder"):
         Paths.find({}, state_dir=tmp_path / "file" / "below").make()
+
+
+def test_replaygain_is_one_of_three_and_its_preamp_within_reason():
+    assert (HostConfig().replaygain, HostConfig().replaygain_preamp_db) == ("off", 0.0)
+    assert HostConfig(replaygain="album", replaygain_preamp_db=-24.0).replaygain == "album"
+    with pytest.raises(ConfigError, match="'loud' is not a choice of ReplayGain: off, track, album"):
+        HostConfig(replaygain="loud")
+    for preamp_db in (24.1, -24.1, float("nan")):
+        with pytest.raises(ConfigError, match="preamp"):
+            HostConfig(replaygain_preamp_db=preamp_db)

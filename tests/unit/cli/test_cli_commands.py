@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import pytest
 
@@ -32,6 +33,23 @@ import pytest
         (("queue", "remove", "3", "4"), "POST", "/api/rooms/-/queue/remove", {"positions": [3, 4]}),
         (("queue", "move", "7", "2"), "POST", "/api/rooms/-/queue/move", {"from": 7, "to": 2}),
         (("queue", "clear", "--room", "x"), "POST", "/api/rooms/x/queue/clear", {}),
+        (
+            ("queue", "remove", "3", "--revision", "7"),
+            *("POST", "/api/rooms/-/queue/remove", {"positions": [3], "revision": 7}),
+        ),
+        (
+            ("queue", "move", "--revision", "0", "7", "2"),
+            *("POST", "/api/rooms/-/queue/move", {"from": 7, "to": 2, "revision": 0}),
+        ),
+        (("queue", "clear", "--revision", "7"), "POST", "/api/rooms/-/queue/clear", {"revision": 7}),
+        (("queue", "jump", "5"), "POST", "/api/rooms/-/queue/jump", {"position": 5}),
+        (("queue", "jump", "5", "--revision", "7"), "POST", "/api/rooms/-/queue/jump", {"position": 5, "revision": 7}),
+        (("queue", "jump", "5", "gold", "rings"), "POST", "/api/rooms/-/queue/jump", {"words": "5 gold rings"}),
+        (("queue", "undo"), "POST", "/api/rooms/-/queue/undo", {}),
+        (("shuffle", "on"), "POST", "/api/rooms/-/shuffle", {"on": True}),
+        (("shuffle", "off", "--room", "x"), "POST", "/api/rooms/x/shuffle", {"on": False}),
+        (("repeat", "one"), "POST", "/api/rooms/-/repeat", {"repeat": "one"}),
+        (("crossfade", "2.5"), "POST", "/api/rooms/-/crossfade", {"seconds": 2.5}),
         (("rooms", "make", "kitchen"), "POST", "/api/rooms", {"name": "kitchen"}),
         (("rooms", "remove", "kitchen"), "DELETE", "/api/rooms/kitchen", None),
         (("rooms", "move", "pi", "kitchen"), "POST", "/api/peers/pi/room", {"room": "kitchen"}),
@@ -55,6 +73,33 @@ def test_paths_are_made_absolute_for_a_host_on_this_machine(call, host, monkeypa
     assert host.requests[1] == ("POST", "/api/rooms/-/queue/add", {"tracks": [f"{here}/a.flac"], "next": True})
 
 
+@pytest.mark.parametrize(
+    ("args", "body"),
+    [
+        (("--search", "miles blu"), {"search": "miles blu"}),
+        (("--album", "Blue", "--artist", "Joni"), {"album": "Blue", "artist": "Joni"}),
+        (("--artist", "Joni"), {"artist": "Joni"}),
+        (("--folder", "Jazz/kob"), {"folder": "Jazz/kob"}),
+        (("library:17",), {"tracks": ["library:17"]}),
+    ],
+)
+def test_what_the_library_knows_is_sent_by_its_name(call, host, args, body):
+    assert call("play", *args).exit_code == 0
+    assert call("queue", "add", "--next", *args).exit_code == 0
+    assert host.requests == [
+        ("POST", "/api/rooms/-/play", {"tracks": [], **body}),
+        ("POST", "/api/rooms/-/queue/add", {"tracks": [], **body, "next": True}),
+    ]
+
+
+def test_a_playlist_is_a_path_as_the_host_sees_it(call, host, monkeypatch):
+    monkeypatch.chdir(host.folder)
+    call("play", "--playlist", "x.m3u")
+    assert host.requests[0][2] == {"tracks": [], "playlist": f"{os.getcwd()}/x.m3u"}
+    call("play", "--playlist", "x.m3u", "--host", f"127.0.0.1:{host.port}", "--open")
+    assert host.requests[1][2] == {"tracks": [], "playlist": "x.m3u"}
+
+
 def test_paths_are_sent_as_given_to_a_host_elsewhere(call, host):
     call("play", "a.flac", "--host", f"127.0.0.1:{host.port}", "--open")
     assert host.requests[0][2] == {"tracks": ["a.flac"]}
@@ -72,7 +117,18 @@ def test_paths_are_sent_as_given_to_a_host_elsewhere(call, host):
         ("delay", "kitchen", "5001"),
         ("channels", "kitchen", "all"),
         ("queue", "remove", "0"),
+        ("queue", "jump"),
+        ("queue", "jump", "blue", "--revision", "3"),
+        ("queue", "remove", "1", "--revision", "-1"),
+        ("shuffle",),
+        ("repeat", "twice"),
+        ("crossfade", "12.5"),
         ("queue", "add"),
+        ("queue", "add", "--search", ""),
+        ("play", "a.flac", "--search", "x"),
+        ("play", "--album", "x", "--folder", "y"),
+        ("search",),
+        ("search", "x", "--limit", "0"),
         ("pause", "--nonsense"),
         ("pause", "--port", "0"),
         ("nonsense",),
@@ -127,6 +183,40 @@ def test_the_queue_for_programs_is_as_the_host_says(call, host):
     host.answer("GET", "/api/rooms/x/queue", QUEUE)
     assert json.loads(call("queue", "--room", "x", "--json").stdout) == QUEUE
     assert json.loads(call("queue", "list", "--room", "x", "--json").stdout) == QUEUE
+
+
+def test_the_queue_says_how_it_plays_and_its_revision(call, host):
+    host.answer("GET", "/api/rooms/-/queue", QUEUE | {"shuffled": True, "repeat": "all", "revision": 12})
+    assert call("queue").stdout.splitlines()[-1] == "3 tracks, 1:08:22, shuffled, repeats all, revision 12"
+
+
+def test_what_sounded_as_a_table_and_for_programs(call, host):
+    assert call("queue", "history").stdout == "nothing has sounded yet\n"
+    tear = {
+        "began_s": 1_700_000_000.0,
+        "title": "Te\x1bar",
+        "artist": "Massive Attack",
+        "path": "/a",
+        "duration_s": 379,
+    }
+    answer = {"room": "main", "played": [
+        tear,
+        {"began_s": 1e300, "title": "", "artist": "", "path": "/b.mp3", "duration_s": 0},
+    ]}  # fmt: skip
+    host.answer("GET", "/api/rooms/-/queue/history", answer)
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(1_700_000_000))
+    assert call("queue", "history").stdout.splitlines()[1:] == [
+        f"{when}  Te�ar   Massive Attack    6:19",
+        "–                 /b.mp3                       –",
+    ]
+    assert json.loads(call("queue", "history", "--json").stdout) == answer
+
+
+def test_the_longest_crossfade_is_the_one_that_speakers_know():
+    from musicsyncd.config import MAX_CROSSFADE_S
+    from musicsyncd.playback.timeline import MAX_FADE_MS
+
+    assert MAX_CROSSFADE_S * 1000 == MAX_FADE_MS
 
 
 def test_an_empty_queue_says_how_to_fill_it(call, host):

@@ -31,7 +31,7 @@ def test_a_host_by_default(call, told, folder):
     assert call("host").exit_code == 0
     verbose, config = told
     assert verbose == ("verbose", False)
-    assert (config.name, config.room, config.tracks) == (default_name(), "main", ())
+    assert (config.name, config.room, config.tracks, config.library) == (default_name(), "main", (), ())
     assert (config.speaker, config.open, config.network) == (False, False, NetworkConfig())
     assert config.paths.state_dir == folder
     assert config.paths.control_socket == folder / "run" / "host.sock"
@@ -44,9 +44,11 @@ def test_a_host_with_everything(call, told, folder, monkeypatch):
         "host", "a.flac", "/music", "--speaker", "--room", "kitchen", "--name", "attic", "--open", "-v",
         "--port", "9", "--group", "239.1.2.3", "--interface", "eth0", "--interface", "10.0.0.1", "--ttl", "3",
         "--key-file", "/k", "--cache-dir", "/c", "--runtime-dir", "/r",
+        "--replaygain", "album", "--replaygain-preamp-db", "-3.5",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     verbose, config = told
+    assert (config.replaygain, config.replaygain_preamp_db) == ("album", -3.5)
     assert verbose == ("verbose", True)
     assert config.tracks == (f"{os.getcwd()}/a.flac", "/music")
     assert (config.name, config.room, config.speaker, config.open) == ("attic", "kitchen", True, True)
@@ -62,12 +64,19 @@ def test_a_peer_with_everything(call, told):
     result = call(
         "peer", "--name", "kitchen", "--device", "hw:DAC,0", "--output", "null", "--rate", "44100", "--host", "pi:1",
         "--buffer-ms", "120", "--output-delay-ms", "-3.5", "--channels", "left", "--cache-mib", "64", "--open",
+        "--library", "/music", "--library", "/more",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     config = told[1]
     assert (config.name, config.device, config.output, config.rate_hz) == ("kitchen", "hw:DAC,0", "null", 44100)
     assert (config.buffer_ms, config.output_delay_ms, config.channels, config.cache_mib) == (120.0, -3.5, "left", 64)
     assert (config.host_address, config.open) == (("pi", 1), True)
+    assert config.library == ("/music", "/more")
+
+
+def test_a_peer_by_default(call, told):
+    assert call("peer").exit_code == 0
+    assert (told[1].cache_mib, told[1].library) == (None, ())
 
 
 def test_a_peer_by_its_environment(call, told):
@@ -116,6 +125,22 @@ channels = "mono"
     assert (peer.buffer_ms, peer.channels, peer.network.interfaces) == (50.0, "mono", ("wlan0", "eth1"))
     assert call("--config", str(file), "host", "/c.flac", "--no-speaker").exit_code == 0
     assert (told[5].tracks, told[5].speaker) == (("/c.flac",), False)
+
+
+def test_the_librarys_folders_by_call_environment_and_file(call, told, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    call("host", "--library", "music", "--library", "~/more")
+    call("host", MUSICSYNCD_LIBRARY="/a b:/c")
+    (folder / "m.toml").write_text('[host]\nlibrary = ["music", "/c"]\n')
+    call("--config", str(folder / "m.toml"), "host")
+    (folder / "m.toml").write_text('[host]\nlibrary = "music"\n')
+    call("--config", str(folder / "m.toml"), "host")
+    assert [one.library for one in told[1::2]] == [
+        (f"{os.getcwd()}/music", f"{folder}/more"),
+        ("/a b", "/c"),
+        (f"{folder}/music", "/c"),
+        (f"{folder}/music",),
+    ]
 
 
 @pytest.mark.parametrize(

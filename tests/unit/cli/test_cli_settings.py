@@ -28,7 +28,8 @@ def options(command, name=""):
                 yield name, param
 
 
-ONLY_ON_THE_COMMAND_LINE = {"config", "yes", "off", "next_", "out"}
+WAYS_TO_NAME_TRACKS = {"search", "album", "artist", "folder", "playlist"}
+ONLY_ON_THE_COMMAND_LINE = {"config", "yes", "off", "next_", "out", "revision", *WAYS_TO_NAME_TRACKS}
 
 
 def test_every_option_is_a_key_and_every_key_an_option():

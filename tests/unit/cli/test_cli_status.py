@@ -129,6 +129,15 @@ def test_nothing_is_wider_than_the_terminal_even_with_long_names():
         assert all(columns_of(line) <= columns for line in view(status, columns))
 
 
+def test_a_room_says_how_it_plays_its_queue():
+    room = MAIN | {"shuffled": True, "repeat": "all", "crossfade_s": 2.5}
+    shown = plain(status_lines({"host": HOST, "rooms": [room], "peers": []}, 200), None)
+    assert "lead 41 ms · shuffled · repeats all · crossfade 2.5 s\n" in shown
+    room = MAIN | {"shuffled": False, "repeat": "off", "crossfade_s": 0.0}
+    shown = plain(status_lines({"host": HOST, "rooms": [room], "peers": []}, 200), None)
+    assert "lead 41 ms\n" in shown
+
+
 def test_a_room_without_speakers_and_a_host_without_any():
     assert "  no speaker is in this room" in view({**STATUS, "peers": []})
     assert "no speaker has come yet" in view({**STATUS, "peers": []})[-1]

@@ -12,9 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musicsyncd.errors import MediaError
+from musicsyncd.media import parts
 from musicsyncd.media import store as store_module
+from musicsyncd.media import stored as stored_module
+from musicsyncd.media.parts import Ranges
 from musicsyncd.media.store import Store
-from musicsyncd.media.stored import MAX_MISMATCHES, _Ranges
+from musicsyncd.media.stored import MAX_MISMATCHES, VERIFIED_NS
 from musicsyncd.playback.timeline import Track
 
 PLENTY = 1 << 40
@@ -39,6 +42,11 @@ def put(store: Store, data: bytes):
     return stored
 
 
+def used_at(folder: Path, number: int, used_ns: int) -> None:
+    """Let a track have been used at a time."""
+    os.utime(folder / track_of(data_of(number)).content_id.hex(), ns=(used_ns, VERIFIED_NS))
+
+
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
@@ -50,7 +58,7 @@ def store(tmp_path):
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), max_size=30), st.integers(0, 70))
 def test_ranges_say_what_a_set_of_bytes_says(writes, offset):
-    size, there, ranges = 80, set(), _Ranges()
+    size, there, ranges = 80, set(), Ranges()
     for start, length in writes:
         ranges.add(start, start + length)
         there.update(range(start, start + length))
@@ -214,7 +222,7 @@ def test_the_longest_unused_track_makes_room_and_one_in_use_does_not(tmp_path):
     store = Store(tmp_path, 3000, disk=disk())
     for number in range(3):
         put(store, data_of(number))
-        os.utime(tmp_path / track_of(data_of(number)).content_id.hex(), ns=(number + 1, number + 1))
+        used_at(tmp_path, number, number + 1)
     held = store.open(track_of(data_of(0)))  # Used just now, and in use.
     put(store, data_of(3))
     kept = [number for number in range(4) if (tmp_path / track_of(data_of(number)).content_id.hex()).exists()]
@@ -226,7 +234,7 @@ def test_opening_a_track_is_using_it(tmp_path):
     store = Store(tmp_path, 2000, disk=disk())
     for number in range(2):
         put(store, data_of(number))
-        os.utime(tmp_path / track_of(data_of(number)).content_id.hex(), ns=(number + 1, number + 1))
+        used_at(tmp_path, number, number + 1)
     assert store.open(track_of(data_of(0))).complete
     put(store, data_of(2))
     assert (tmp_path / track_of(data_of(0)).content_id.hex()).exists()
@@ -235,10 +243,11 @@ def test_opening_a_track_is_using_it(tmp_path):
 
 def test_a_track_gets_its_name_only_when_its_bytes_are_on_the_disk(store, monkeypatch):
     done = []
+    stored = store.open(track_of(data_of(1)))
     sync, rename = os.fdatasync, os.replace
     monkeypatch.setattr(os, "fdatasync", lambda fd: (done.append("sync"), sync(fd)))
     monkeypatch.setattr(os, "replace", lambda a, b: (done.append("rename"), rename(a, b)))
-    put(store, data_of(1))
+    stored.write(0, data_of(1))
     assert done == ["sync", "rename"]
 
 
@@ -273,7 +282,7 @@ def test_a_tenth_of_the_disk_stays_free(tmp_path):
     assert len(names(tmp_path)) == 1, "nothing is dropped in vain"
     free[0] = 1000
     stored = store.open(track_of(data_of(2)))
-    assert [name.rpartition(".")[2] for name in names(tmp_path)] == ["part"], "the first made room"
+    assert {name.rpartition(".")[2] for name in names(tmp_path)} == {"part", "ranges"}, "the first made room"
     free[0] = 1000
     with pytest.raises(MediaError, match="disk full"):
         stored.write(0, data_of(2)[:10])  # Somebody else took what was free.
@@ -304,36 +313,210 @@ def test_the_number_of_files_is_bounded(tmp_path, monkeypatch):
     assert len(names(tmp_path)) == 2
 
 
-def test_a_part_goes_when_nobody_holds_it(store, tmp_path):
+# -- parts that are gone on with -------------------------------------------------------------------
+
+
+def begun(folder: Path, size: int, boot_id: str = "run 1", data: bytes = data_of(1)) -> None:
+    """Fetch the beginning of a track and forget about it, as a process does that is killed."""
+    stored = Store(folder, 1 << 20, disk=disk(), boot_id=boot_id).open(track_of(data))
+    stored.write(0, data[:size])
+    del stored
+    gc.collect()
+
+
+def again(folder: Path, boot_id: str = "run 1", data: bytes = data_of(1)):
+    return Store(folder, 1 << 20, disk=disk(), boot_id=boot_id).open(track_of(data))
+
+
+def test_a_part_in_which_nothing_is_goes_when_nobody_holds_it(store, tmp_path):
     stored = store.open(track_of(data_of(1)))
-    assert len(names(tmp_path / "cache")) == 1
+    assert {name.rpartition(".")[2] for name in names(tmp_path / "cache")} == {"part", "ranges"}
     del stored
     gc.collect()
     assert names(tmp_path / "cache") == set()
 
 
-def test_a_released_part_is_kept_while_there_is_room(tmp_path):
+def test_a_restarted_process_goes_on_where_the_last_one_was(tmp_path):
+    begun(tmp_path, 600)
+    stored = again(tmp_path)
+    assert stored.missing_from(0) == (600, 1000)
+    assert stored.reader().read(600) == data_of(1)[:600]
+    stored.write(600, data_of(1)[600:])
+    assert stored.complete
+    assert names(tmp_path) == {track_of(data_of(1)).content_id.hex()}
+
+
+def test_a_process_that_was_killed_before_the_last_look_needs_nothing_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(stored_module.StoredTrack, "verify", lambda _self: None)
+    begun(tmp_path, 1000)
+    monkeypatch.undo()
+    stored = again(tmp_path)
+    assert stored.unverified
+    assert stored.missing_bytes == 0
+    stored.verify()
+    assert stored.complete
+
+
+def test_what_was_not_put_on_the_disk_does_not_count_after_the_machine_stopped(tmp_path, monkeypatch):
+    begun(tmp_path, 600)
+    assert again(tmp_path, "run 2").missing_from(0) == (0, 1000)
+    monkeypatch.setattr(parts, "SYNC_BYTES", 100)
+    begun(tmp_path, 600)
+    assert again(tmp_path, "run 2").missing_from(0) == (600, 1000)
+
+
+def test_without_a_name_for_the_run_only_what_is_on_the_disk_counts(tmp_path):
+    begun(tmp_path, 600, "")
+    assert again(tmp_path, "").missing_from(0) == (0, 1000)
+
+
+def test_it_is_noted_to_be_on_the_disk_only_when_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "SYNC_BYTES", 100)
+
+    def fail(_fd):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    begun(tmp_path, 600)
+    assert again(tmp_path, "run 2").missing_from(0) == (0, 1000)
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (lambda text: text[:-1], (0, 1000)),
+        (lambda text: text + "700 9", (600, 1000)),
+        (lambda text: text + "700 5000\n", (600, 1000)),
+        (lambda text: text + "900 800\n", (600, 1000)),
+        (lambda text: text + "x\n650 700\n", (600, 1000)),
+        (lambda text: text + "600 700\n", (700, 1000)),
+        (lambda text: "something else\n" + text, (0, 1000)),
+        (lambda _text: "", (0, 1000)),
+    ],
+)
+def test_a_journal_that_is_damaged_counts_as_far_as_it_can_be_trusted(tmp_path, damage, expected):
+    begun(tmp_path, 600)
+    (journal,) = tmp_path.glob("*.ranges")
+    journal.write_text(damage(journal.read_text()))
+    assert again(tmp_path).missing_from(0) == expected
+
+
+def test_bytes_of_a_part_that_were_changed_on_disk_are_found_out_at_the_end(tmp_path):
+    begun(tmp_path, 600)
+    (part,) = tmp_path.glob("*.part")
+    with part.open("r+b") as file:
+        file.write(b"!!")
+    stored = again(tmp_path)
+    with pytest.raises(MediaError, match="its hash is another"):
+        stored.write(600, data_of(1)[600:])
+    assert stored.missing_from(0) == (0, 1000)
+    assert stored.mismatches == 1
+    stored.write(0, data_of(1))
+    assert stored.complete
+
+
+def test_after_wrong_bytes_nothing_of_them_is_taken_up_again(tmp_path):
+    stored = again(tmp_path)
+    stored.write(0, bytes(600))
+    with pytest.raises(MediaError):
+        stored.write(600, bytes(400))
+    stored.write(0, data_of(1)[:10])
+    del stored
+    gc.collect()
+    assert again(tmp_path).missing_from(0) == (10, 1000)
+
+
+def test_a_part_that_is_left_makes_room(tmp_path):
+    begun(tmp_path, 900)
     store = Store(tmp_path, 1500, disk=disk())
-    stored = store.open(track_of(data_of(1)))
-    stored.write(0, data_of(1)[:600])
-    store.release(stored)
-    del stored
-    stored = store.open(track_of(data_of(1)))
-    assert stored.missing_from(0) == (600, 1000), "what was fetched is there still"
-    del stored
     put(store, data_of(2))
-    assert names(tmp_path) == {track_of(data_of(2)).content_id.hex()}, "it made room"
+    assert names(tmp_path) == {track_of(data_of(2)).content_id.hex()}
 
 
-def test_parts_of_dead_processes_go_and_those_of_live_ones_stay(tmp_path):
+def test_a_part_of_a_process_that_lives_does_not_make_room(tmp_path):
+    other = Store(tmp_path, 1 << 20, disk=disk()).open(track_of(data_of(1)))
+    other.write(0, data_of(1)[:900])
+    store = Store(tmp_path, 1500, disk=disk())
+    with pytest.raises(MediaError, match="no room"):
+        put(store, data_of(2))
+    other.write(900, data_of(1)[900:])
+    assert other.complete
+
+
+def test_what_is_of_no_use_is_swept_away_and_nothing_else(tmp_path):
     name = "ab" * 32
     (tmp_path / f"{name}.dead.part").write_bytes(b"x")
+    (tmp_path / f"{name}.gone.ranges").write_bytes(b"x")
     (tmp_path / "notes.txt").write_bytes(b"x")
     alive = tmp_path / f"{name}.alive.part"
     with alive.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         Store(tmp_path, 1000, disk=disk())
         assert names(tmp_path) == {alive.name, "notes.txt"}
+
+
+def test_long_tracks_are_hashed_as_they_come(tmp_path, monkeypatch):
+    monkeypatch.setattr(stored_module, "HASH_BYTES", 100)
+    stored = again(tmp_path)
+    for start in range(900, 0, -100):
+        stored.write(start, data_of(1)[start : start + 100])
+    stored.write(0, data_of(1)[:100])
+    for _ in range(9):
+        assert stored.unverified
+        stored.verify()
+    assert stored.complete
+
+
+# -- files that are changed on disk ----------------------------------------------------------------
+
+
+def test_a_file_that_was_changed_on_disk_is_fetched_again(tmp_path):
+    put(Store(tmp_path, 5000, disk=disk()), data_of(1))
+    path = tmp_path / track_of(data_of(1)).content_id.hex()
+    with path.open("r+b") as file:
+        file.write(b"!")
+    stored = Store(tmp_path, 5000, disk=disk()).open(track_of(data_of(1)))
+    assert stored.missing_from(0) == (0, 1000)
+
+
+@pytest.mark.parametrize("change", [b"!", b""])
+def test_a_file_that_is_changed_while_it_is_used_is_given_up_and_had_anew(tmp_path, change):
+    store = Store(tmp_path, 5000, disk=disk())
+    reader = put(store, data_of(1)).reader()
+    assert reader.read(10) == data_of(1)[:10]
+    path = tmp_path / track_of(data_of(1)).content_id.hex()
+    with path.open("r+b") as file:
+        file.write(change) if change else file.truncate(500)
+    with pytest.raises(MediaError, match="was changed on disk"):
+        reader.read(10)
+    assert reader._stored.spoiled
+    stored = store.open(track_of(data_of(1)))
+    assert stored.missing_bytes == 1000
+    stored.write(0, data_of(1))
+    assert stored.reader().read() == data_of(1)
+
+
+def test_an_own_file_that_is_changed_while_it_is_used_is_given_up(tmp_path):
+    song = tmp_path / "song.wav"
+    song.write_bytes(data_of(1))
+    where = {"path": song}
+    store = Store(tmp_path / "cache", 5000, local=lambda _content_id: where["path"], disk=disk())
+    reader = store.open(track_of(data_of(1))).reader()
+    assert reader.read(10) == data_of(1)[:10]
+    song.write_bytes(bytes(1000))
+    where["path"] = None  # Whoever looks after the own files sees it, too.
+    with pytest.raises(MediaError, match="was changed on disk"):
+        reader.read(10)
+    assert store.open(track_of(data_of(1))).missing_bytes == 1000
+
+
+def test_the_size_of_the_cache_is_what_the_disk_can_spare(tmp_path):
+    size = lambda free: Store(tmp_path, None, disk=disk(free)).max_bytes  # noqa: E731
+    assert size(1 << 40) == 2 << 30
+    assert size(10 << 30) == 1 << 30
+    assert size(1 << 20) == 16 << 20
+    put(Store(tmp_path, None, disk=disk()), data_of(1))
+    assert size(10 << 30) == (10 << 30) // 10 + 100, "what it holds could be had back"
 
 
 def test_two_stores_share_a_folder(tmp_path):

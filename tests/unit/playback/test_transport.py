@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import itertools
+import random
 from fractions import Fraction
 
 import pytest
@@ -425,6 +427,169 @@ def test_what_has_ended_stays_for_speakers_that_play_late_and_then_goes():
     assert room.transport.timeline(room.now).segments[0].entry == 2
 
 
+# -- repeating ---------------------------------------------------------------------------------
+
+
+def test_a_repeated_track_follows_itself_without_a_gap():
+    room = Room("ab")
+    room.queue.set_repeat("one")
+    room.do("play")
+    segments = room.transport.timeline(room.now).segments
+    assert [(s.entry, s.start_host_ns - T0 - LEAD) for s in segments[:3]] == [(1, 0), (1, 10 * S), (1, 20 * S)]
+    room.pass_time(LEAD + 95 * S)
+    assert (room.current, room.where(), room.transport.mode) == ("a", ("a", 5.0), "playing")
+    room.queue.set_repeat("off")
+    room.do("rebuild")
+    room.pass_time(10 * S)
+    assert room.where() == ("b", 5.0)
+
+
+def test_a_repeated_queue_begins_again_without_a_gap():
+    room = Room("abc")
+    room.queue.set_repeat("all")
+    room.do("play", 3)
+    starts = [(s.entry, s.start_host_ns - T0 - LEAD) for s in room.transport.timeline(room.now).segments]
+    assert starts[:3] == [(3, 0), (1, 10 * S), (2, 20 * S)]
+    room.pass_time(LEAD + 3_000 * S + 12 * S)
+    assert room.where() == ("a", 2.0)
+    room.do("previous")
+    assert room.current == "c"
+    room.do("next_")
+    assert room.current == "a"
+
+
+def test_next_leaves_a_repeated_track_and_goes_round():
+    room = Room("ab")
+    room.queue.set_repeat("one")
+    room.do("play")
+    room.do("next_")
+    room.pass_time(LEAD + 12 * S)
+    assert room.where() == ("b", 2.0)
+    room.do("next_")
+    assert (room.current, room.transport.mode) == ("a", "playing")
+
+
+def test_a_seek_within_the_lead_of_a_repetition_means_the_pass_that_is_heard():
+    room = Room("a")
+    room.queue.set_repeat("one")
+    room.do("play")
+    room.pass_time(LEAD + 9_900 * MS)
+    room.do("seek", "-2")
+    room.pass_time(LEAD)
+    assert room.where() == ("a", 8.0)
+
+
+def test_a_repeated_queue_waits_for_a_first_track_that_must_be_prepared_again():
+    room = Room("ab", prepared=False)
+    room.queue.set_repeat("all")
+    room.queue.set_prepared(2, track(10))
+    room.do("play", 2)
+    room.pass_time(LEAD + 10 * S)
+    assert (room.current, room.transport.waiting) == ("a", room.queue.entries[0])
+
+
+def test_what_began_to_sound_and_when():
+    room = Room("abc")
+    room.do("play")
+    assert room.transport.begun(0, room.now) == []
+    began = room.at
+    room.pass_time(LEAD + 11 * S)
+    assert room.transport.begun(0, room.now) == [(1, began), (2, began + 10 * S)]
+    assert room.transport.begun(began, room.now) == [(2, began + 10 * S)]
+    before = room.now
+    room.do("seek", "5")
+    room.pass_time(S)
+    room.do("pause")
+    room.pass_time(S)
+    room.do("resume")
+    room.pass_time(S)
+    assert room.transport.begun(before, room.now) == [], "it only went on"
+
+
+# -- fading over -------------------------------------------------------------------------------
+
+
+def fading(names: str = "abcd", seconds: float = 10.0, fade_ms: int = 3_000) -> Room:
+    room = Room(names, seconds)
+    room.transport.fade_ms = fade_ms
+    room.do("play")
+    return room
+
+
+def test_what_follows_by_itself_rises_over_the_end_of_what_was_before():
+    room = fading()
+    segments = room.transport.timeline(room.now).segments
+    assert [s.start_host_ns - T0 - LEAD for s in segments] == [n * 7 * S for n in range(4)]
+    assert [s.fade_ms for s in segments] == [0, 3_000, 3_000, 3_000]
+    room.pass_time(LEAD + 8 * S)
+    assert (room.current, room.where()) == ("b", ("b", 1.0))
+    assert room.transport.timeline(room.now).segments[0].entry == 1, "the end of the first one is still heard"
+    room.pass_time(100 * S)
+    assert (room.transport.mode, room.current) == ("stopped", "-")
+
+
+def test_no_more_than_half_of_a_track_fades():
+    room = fading("ab", seconds=4.01)
+    second = room.transport.timeline(room.now).segments[1]
+    assert second.fade_ms == 2_005
+    assert second.start_host_ns == T0 + LEAD + 2_005 * MS
+    room.do("seek", "3")
+    assert room.transport.timeline(room.now).segments[-1].fade_ms == 505
+
+
+def test_a_track_prepared_while_it_should_rise_already_rises_for_what_is_left():
+    room = Room("ab", prepared=False)
+    room.transport.fade_ms = 3_000
+    room.queue.set_prepared(1, track(10))
+    room.do("play")
+    room.pass_time(LEAD + 8_500 * MS)
+    room.queue.set_prepared(2, track(10))
+    room.do("rebuild")
+    second = room.transport.timeline(room.now).segments[1]
+    assert (second.start_host_ns, second.fade_ms) == (room.at, 1_300)
+
+
+def test_a_command_in_the_middle_of_a_fade_ends_both_tracks():
+    for name, args in (("pause", ()), ("stop", ()), ("seek", ("5",)), ("next_", ()), ("play", (4,))):
+        room = fading()
+        room.pass_time(LEAD + 8 * S)
+        room.do(name, *args)
+        spans = {span.segment.entry: span for span in room.transport.timeline(room.now).spans()}
+        assert (spans[1].end_host_ns, spans[1].cut) == (room.at, True), name
+        last = room.transport.timeline(room.now).segment_at(room.at)
+        assert last is not None
+        assert (last.start_host_ns, last.fade_ms) == (room.at, 0), name
+
+
+def test_a_pause_in_the_middle_of_a_fade_goes_on_with_the_track_that_rises():
+    room = fading()
+    room.pass_time(LEAD + 8 * S)
+    room.do("pause")
+    assert room.where() == ("b", 1.2)
+    room.pass_time(60 * S)
+    room.do("resume")
+    room.pass_time(LEAD + S)
+    assert room.where() == ("b", 2.2)
+
+
+def test_what_falls_under_a_long_fade_stays_until_its_end():
+    room = fading("ab", seconds=40.0, fade_ms=12_000)
+    for past_ns, entries in ((39 * S, [1, 2]), (44 * S, [1, 2]), (46 * S, [2])):
+        room.pass_time(T0 + LEAD + past_ns - room.now)
+        assert [s.entry for s in room.transport.timeline(room.now).segments] == entries
+
+
+def test_another_length_of_the_fade_is_for_what_has_not_begun_to_rise():
+    room = fading()
+    room.pass_time(LEAD + 8 * S)
+    before = room.transport.timeline(room.now).segments
+    room.transport.fade_ms = 0
+    room.do("rebuild")
+    after = room.transport.timeline(room.now).segments
+    assert after[:2] == before[:2]
+    assert after[2].start_host_ns == T0 + LEAD + 17 * S
+
+
 def test_the_revision_rises_with_each_change_of_the_time_line_and_only_then():
     room = Room()
     assert room.transport.revision == 0
@@ -446,14 +611,17 @@ def restored(room: Room, boot_id: str = "boot", snapshot: dict[str, object] | No
     again = Room("")
     again.queue = Queue(room.queue.entries, room.queue.next_number)
     again.transport = Transport(again.queue)
+    again.transport.fade_ms = room.transport.fade_ms
     again.now = room.now
     saved = room.transport.snapshot("boot", room.now) if snapshot is None else snapshot
     return again, again.transport.restore(saved, boot_id, again.at, again.now)
 
 
+@pytest.mark.parametrize("fade_ms", [0, 4_000])
 @pytest.mark.parametrize("later", [0, 3 * S, 12 * S])
-def test_a_host_restarted_on_the_same_boot_goes_on_with_the_same_time_line(later):
+def test_a_host_restarted_on_the_same_boot_goes_on_with_the_same_time_line(later, fade_ms):
     room = Room()
+    room.transport.fade_ms = fade_ms
     room.do("play")
     room.pass_time(LEAD + 2 * S)
     room.do("seek", "5")
@@ -559,18 +727,20 @@ def test_seek_past_the_end_says_the_length(target):
         parse_seek(target, 100_000, 125_000, 1000)
 
 
-def pieces(timeline: Timeline, from_ns: int, to_ns: int) -> list[tuple[int, int, int, int]]:
-    """What sounds in an interval: (begin, end, entry, segment's frame and start), silence left out."""
+def pieces(timeline: Timeline, from_ns: int, to_ns: int) -> list[tuple[int, int, int, int, int]]:
+    """What sounds in an interval: (begin, end, entry, segment's frame and start, its fade), silence left out."""
     out = []
     for index, segment in enumerate(timeline.segments):
         end = segment.natural_end_host_ns
         if end is None:
             continue
-        if index + 1 < len(timeline.segments):
-            end = min(end, timeline.segments[index + 1].start_host_ns)
+        following = timeline.segments[index + 1 : index + 3]
+        limits = [following[0].start_host_ns + following[0].fade_ms * MS] if following else []
+        limits += [one.start_host_ns for one in following[1:]]
+        end = min([end, *(limit for limit in limits if limit < end - 2)])  # A nanosecond of rounding is no cut.
         begin, end = max(from_ns, segment.start_host_ns), min(end, to_ns)
         if begin < end:
-            out.append((begin, end, segment.entry, segment.start_host_ns - segment.frame * S))
+            out.append((begin, end, segment.entry, segment.start_host_ns - segment.frame * S, segment.fade_ms))
     return out
 
 
@@ -579,7 +749,7 @@ class AnyCommands(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.queue = Queue()
+        self.queue = Queue(chance=random.Random(1))
         self.transport = Transport(self.queue)
         self.now = T0
         self.at = T0
@@ -636,6 +806,27 @@ class AnyCommands(RuleBasedStateMachine):
                 self.queue.move(position, to)
         self.command("rebuild", lead)
 
+    @rule(repeat=st.sampled_from(["off", "one", "all"]), lead=leads)
+    def repeat(self, repeat: str, lead: int) -> None:
+        self.queue.set_repeat(repeat)
+        self.command("rebuild", lead)
+
+    @rule(fade_ms=st.sampled_from([0, 1, 333, 12_000]), lead=leads)
+    def fade(self, fade_ms: int, lead: int) -> None:
+        self.transport.fade_ms = fade_ms
+        self.command("rebuild", lead)
+
+    @rule(on=st.booleans(), lead=leads)
+    def shuffle(self, on: bool, lead: int) -> None:
+        self.queue.shuffle(on)
+        self.command("rebuild", lead)
+
+    @rule(lead=leads)
+    def undo(self, lead: int) -> None:
+        with contextlib.suppress(ControlError):
+            self.queue.undo()
+        self.command("rebuild", lead)
+
     @rule(position=st.integers(1, 12), fault=st.booleans(), lead=leads, frames=st.integers(1, 300_000))
     def prepare(self, position: int, fault: bool, lead: int, frames: int) -> None:
         if position <= len(self.queue):
@@ -665,7 +856,8 @@ class AnyCommands(RuleBasedStateMachine):
         kept = pieces(after, now, horizon)
         assert kept[: len(pieces(before, now, horizon))] == pieces(before, now, horizon)
         again, later = self.transport.position(now)
-        if entry is not None and again == entry and entry.track is not None:
+        begun = any(was < start <= now for start in (one.start_host_ns for one in before.segments))
+        if not begun and entry is not None and again == entry and entry.track is not None:
             moved = (now - was) * entry.track.rate_hz // S + 1
             assert 0 <= later - frame <= moved, "the position jumped by itself"
             assert mode == "playing" or later == frame
@@ -677,8 +869,11 @@ class AnyCommands(RuleBasedStateMachine):
         before, (entry, frame) = self.transport.timeline(self.now), self.transport.position(self.now)
         snapshot, mode = self.transport.snapshot("boot", self.now), self.transport.mode
         revision = self.queue.entries
-        self.queue = Queue(self.queue.entries, self.queue.next_number)
+        queue, fade_ms = self.queue, self.transport.fade_ms
+        chance = random.Random(1)
+        self.queue = Queue(queue.entries, queue.next_number, plain=queue.plain, repeat=queue.repeat, chance=chance)
         self.transport = Transport(self.queue)
+        self.transport.fade_ms = fade_ms
         at = self.now + 300 * MS
         assert self.transport.restore(snapshot, "boot" if same_boot else "other", at, self.now)
         assert revision == self.queue.entries

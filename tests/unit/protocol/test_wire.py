@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musicsyncd.errors import ProtocolError
-from musicsyncd.playback.timeline import MAX_FRAMES, MAX_SEGMENTS, Segment, Timeline, Track
+from musicsyncd.playback.timeline import MAX_FADE_MS, MAX_FRAMES, MAX_SEGMENTS, Segment, Timeline, Track
 from musicsyncd.protocol import wire
 from musicsyncd.protocol.auth import MAX_BODY_BYTES, OVERHEAD_BYTES
 from musicsyncd.protocol.host import HostNode, RoomState
@@ -21,7 +21,7 @@ from .protocol_lan import HOST_AT, from_peer
 LONGEST_NAME = "🎵" * wire.MAX_NAME_CHARS
 LATE = (1 << 62) - 20
 BIGGEST = tuple(
-    Segment(LATE + number, MAX_FRAMES, MAX_FRAMES, Track(bytes(32), 1 << 44, 768_000, MAX_FRAMES, 64))
+    Segment(LATE + number, MAX_FRAMES, MAX_FRAMES, Track(bytes(32), 1 << 44, 768_000, MAX_FRAMES, 64), MAX_FADE_MS)
     for number in range(MAX_SEGMENTS)
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,11 @@ RATE_HZ = 8_000
 TRACK_S = 20
 LEAD_NS = 20 * MS
 """The least that a host plans ahead: nobody is there."""
+
+DAY_S = 1_700_000_000.0
+"""What the clock of the day shows when the host's clock shows 0."""
+
+_SAVING = ("save_room", "save_snapshot", "save_played", "save_peer", "remove_peer", "remove_room", "keep_track")
 
 
 def make_track(path: Path, seconds: float = TRACK_S, seed: int = 1) -> Path:
@@ -51,8 +57,9 @@ class Host:
         self._opener = Opener(derive_key(KEY, HOST_PURPOSE))
         self._sequences: dict[bytes, Sealer] = {}
         self.control = Control(
-            self.node, self.database, lambda: self.now_ns, boot_id, self._changed, lambda: {"name": "den"}
-        )
+            self.node, self.database, lambda: self.now_ns, boot_id, self._changed, lambda: {"name": "den"},
+            chance=random.Random(1), day_s=lambda: DAY_S + self.now_ns / S,
+        )  # fmt: skip
         self.control.open(room)
 
     def _changed(self) -> None:
@@ -74,19 +81,19 @@ class Host:
         def refuse(*_: object) -> None:
             raise MusicSyncError("cannot save: the disk is full")
 
-        for name in ("save_room", "save_snapshot", "save_peer", "remove_peer", "remove_room", "keep_track"):
+        for name in _SAVING:
             setattr(self.database, name, refuse)
 
     def mend_database(self) -> None:
         """Undo :meth:`break_database`."""
-        for name in ("save_room", "save_snapshot", "save_peer", "remove_peer", "remove_room", "keep_track"):
+        for name in _SAVING:
             delattr(self.database, name)
 
     def room(self, name: str = "main"):
         return next(one for one in self.control.rooms if one.name == name)
 
     def titles(self, name: str = "main") -> list[str]:
-        return [entry["title"] for entry in self.control.queue(name)["entries"]]
+        return [entry["title"] for entry in self.control.queues.show(name)["entries"]]
 
     def status(self, name: str = "main") -> dict:
         return next(one for one in self.control.status()["rooms"] if one["name"] == name)

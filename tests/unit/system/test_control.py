@@ -103,7 +103,7 @@ async def test_play_without_tracks_begins_the_queue_or_goes_on(tmp_path, album):
     with running(tmp_path) as host:
         with pytest.raises(ControlError, match="the queue is empty"):
             await host.control.play("main", [])
-        await host.control.add("main", album, next_=False)
+        await host.control.queues.add("main", album, next_=False)
         assert await host.control.play("main", []) == "playing “1”"
         await host.settle()
         host.now_ns += 4 * S
@@ -128,7 +128,7 @@ async def test_what_is_played_now_comes_before_the_rest_of_the_queue(tmp_path, a
 @on_a_loop
 async def test_a_host_begins_with_its_tracks_before_what_was_queued_and_has_each_once(tmp_path, album):
     with running(tmp_path) as host:
-        await host.control.add("main", album[:2], next_=False)
+        await host.control.queues.add("main", album[:2], next_=False)
         assert await host.control.begin("main", [album[2], album[0]]) == (
             "playing 2 tracks; 1 that were in the queue follow"
         )
@@ -175,7 +175,9 @@ async def test_what_is_no_music_is_left_out_and_named(tmp_path, album):
     bad = tmp_path / "notes.wav"
     bad.write_text("no sound")
     with running(tmp_path) as host:
-        said = await host.control.add("main", [album[0], str(bad), str(tmp_path / "gone.wav"), album[1]], next_=False)
+        said = await host.control.queues.add(
+            "main", [album[0], str(bad), str(tmp_path / "gone.wav"), album[1]], next_=False
+        )
         assert said.startswith("added 2 tracks, the queue has 2; left out: ")
         assert "notes.wav" in said
         assert "gone.wav" in said
@@ -185,7 +187,7 @@ async def test_what_is_no_music_is_left_out_and_named(tmp_path, album):
 @on_a_loop
 async def test_when_nothing_named_is_music_the_queue_stays_as_it_is(tmp_path, album):
     with running(tmp_path) as host:
-        await host.control.add("main", album[:1], next_=False)
+        await host.control.queues.add("main", album[:1], next_=False)
         with pytest.raises(MediaError, match=r"gone\.wav"):
             await host.control.play("main", [str(tmp_path / "gone.wav")])
         assert host.titles() == ["1"]
@@ -196,17 +198,17 @@ async def test_when_nothing_named_is_music_the_queue_stays_as_it_is(tmp_path, al
 async def test_a_track_that_went_bad_meanwhile_is_skipped_with_its_fault(tmp_path, album):
     with running(tmp_path) as host:
         # Beyond what is prepared ahead; the second goes before its turn comes.
-        await host.control.add("main", album, next_=False)
+        await host.control.queues.add("main", album, next_=False)
         await host.settle()
         queue = host.room().queue
-        host.control.clear("main")
+        host.control.queues.clear("main")
         (tmp_path / "album" / "2.wav").write_bytes(b"")
         from musicsyncd.media.queue import Item
 
         queue.add([Item(path, path[-5]) for path in album])
         await host.control.play("main", [])
         await host.settle()
-        assert "empty" in host.control.queue("main")["entries"][1]["fault"]
+        assert "empty" in host.control.queues.show("main")["entries"][1]["fault"]
         assert "2.wav" in host.status()["fault"]
         first, second = host.segments()
         assert second[0] - first[0] == TRACK_S * S
@@ -222,7 +224,7 @@ async def test_playing_a_track_that_cannot_be_read_says_why_and_what_plays_goes_
         async def prepare(path):
             raise MediaError(f"{path} cannot be read: it is on a drive that went away")
 
-        monkeypatch.setattr(host.control._preparer, "prepare", prepare)
+        monkeypatch.setattr(host.control.preparer, "prepare", prepare)
         with pytest.raises(MediaError, match="a drive that went away"):
             await host.control.play("main", [album[1]])
         assert host.segments() == before
@@ -235,7 +237,7 @@ async def test_commands_for_rooms_that_are_not_there_say_which_are(tmp_path):
         with pytest.raises(ControlError, match="no room 'attic': there is main"):
             host.control.stop("attic")
         with pytest.raises(ControlError, match="name at least one track"):
-            await host.control.add("main", [], next_=False)
+            await host.control.queues.add("main", [], next_=False)
 
 
 @on_a_loop
@@ -244,7 +246,7 @@ async def test_a_room_removed_while_its_tracks_are_looked_at_does_not_come_back(
         host.control.make_room("attic")
         for call in (
             lambda: host.control.play("attic", album),
-            lambda: host.control.add("attic", album, next_=False),
+            lambda: host.control.queues.add("attic", album, next_=False),
             lambda: host.control.begin("attic", album),
         ):
             work = asyncio.create_task(call())
@@ -258,40 +260,7 @@ async def test_a_room_removed_while_its_tracks_are_looked_at_does_not_come_back(
             host.control.make_room("attic")
 
 
-# -- the queue ---------------------------------------------------------------------------------
-
-
-@on_a_loop
-async def test_the_queue_is_shown_with_positions_and_what_is_current(tmp_path, album):
-    with running(tmp_path) as host:
-        await host.control.play("main", album[:2])
-        shown = host.control.queue("-")
-        assert shown["room"] == "main"
-        assert [(e["position"], e["title"], e["duration_s"], e["current"], e["fault"]) for e in shown["entries"]] == [
-            (1, "1", TRACK_S, True, ""),
-            (2, "2", TRACK_S, False, ""),
-        ]
-        assert shown["entries"][0]["path"] == album[0]
-
-
-@on_a_loop
-async def test_entries_are_added_next_moved_removed_and_cleared(tmp_path, album):
-    with running(tmp_path) as host:
-        control = host.control
-        assert await control.add("main", album[:1], next_=False) == "added “1”, the queue has 1"
-        await control.play("main", [])
-        assert await control.add("main", album[2:], next_=False) == "added “3”, the queue has 2"
-        assert await control.add("main", album[1:2], next_=True) == "added “2”, the queue has 3"
-        assert host.titles() == ["1", "2", "3"]
-        assert control.move("main", 3, 2) == "“3” is at position 2"
-        assert host.titles() == ["1", "3", "2"]
-        assert control.remove("main", [2]) == "removed “3”, the queue has 2"
-        assert control.remove("main", [1, 2]) == "removed 2 tracks, the queue has 0"
-        assert host.status()["mode"] == "stopped"
-        await control.add("main", album, next_=False)
-        assert control.clear("main") == "removed 3 tracks, the queue is empty"
-        with pytest.raises(ControlError, match="no position 1"):
-            control.remove("main", [1])
+# -- media -------------------------------------------------------------------------------------
 
 
 @on_a_loop
@@ -303,7 +272,7 @@ async def test_media_is_found_by_its_content_in_any_room_and_only_while_it_is_qu
         content_id = host.room("attic").queue.entries[0].track.content_id
         assert str(host.control.media_path(content_id)) == album[0]
         assert host.control.media_path(bytes(32)) is None
-        host.control.clear("attic")
+        host.control.queues.clear("attic")
         assert host.control.media_path(content_id) is None
 
 

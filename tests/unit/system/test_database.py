@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from musicsyncd.errors import ConfigError, MusicSyncError
+from musicsyncd.media.history import Played
 from musicsyncd.media.inspect import TrackInfo
 from musicsyncd.media.queue import Entry, Item, Queue
 from musicsyncd.playback.timeline import Track
 from musicsyncd.playback.transport import Transport
 from musicsyncd.system import database as module
 from musicsyncd.system.database import MAX_ROOMS, Database, SavedPeer, SavedRoom
+from musicsyncd.system.schema import STEPS
 
 TRACK = Track(bytes(range(32)), 1234, 44_100, 441_000, 2)
 ENTRIES = (
@@ -79,8 +81,11 @@ def test_what_is_saved_survives_a_power_cut(opened, file):
 def test_rooms_come_back_with_their_queues_in_order(opened, file):
     rooms = [
         SavedRoom("kitchen"),
-        SavedRoom("main", 40, True, {"mode": "paused", "frame": 7, "deep": [1, "x", None]}, ENTRIES, 9),
-    ]
+        SavedRoom(
+            "main", 40, True, {"mode": "paused", "frame": 7, "deep": [1, "x", None]}, ENTRIES, 9,
+            plain=(5, 1, 2), repeat="one", revision=77, fade_ms=2_500,
+        ),
+    ]  # fmt: skip
     for room in rooms:
         opened.save_room(room)
     again = reopened(opened, file)
@@ -96,9 +101,7 @@ def test_a_transport_survives_in_the_database(opened, file):
     queue.add([Item("/a", "a", track=TRACK)])
     transport = Transport(queue)
     transport.play(2_000, 1_000)
-    opened.save_room(
-        SavedRoom("main", 100, False, transport.snapshot("boot", 1_000), queue.entries, queue.next_number)
-    )
+    opened.save_room(SavedRoom("main", 100, False, transport.snapshot("boot", 1_000), queue.entries, queue.next_number))
     again = reopened(opened, file)
     (room,) = again.rooms()
     other = Transport(Queue(room.entries, room.next_number))
@@ -154,6 +157,68 @@ def test_a_snapshot_is_saved_alone(opened, file):
     again = reopened(opened, file)
     assert [room.snapshot for room in again.rooms()] == [{"frame": 5}]
     again.close()
+
+
+PLAYED = [Played(1e9 + n, f"/music/{n}\udce9.flac", f"{n}", "Somebody", 10.5) for n in range(4)]
+
+
+def test_what_sounded_comes_back_in_order_and_is_written_once(opened, file):
+    opened.save_room(SavedRoom("main"))
+    opened.save_room(SavedRoom("other"))
+    opened.save_played("main", PLAYED[:2])
+    opened.save_played("other", PLAYED[3:])
+    seen = statements(opened)
+    opened.save_played("main", PLAYED[1:])
+    assert seen == ["DELETE FROM played", "INSERT INTO played", "INSERT INTO played"]
+    again = reopened(opened, file)
+    assert (again.played("main"), again.played("other")) == (PLAYED[1:], PLAYED[3:])
+    again.remove_room("main")
+    assert again.played("main") == []
+    again.save_played("main", PLAYED)
+    assert again.played("main") == [], "a room that is gone"
+    again.close()
+
+
+def test_a_file_of_the_first_version_is_taken_over_with_all_that_is_in_it(file):
+    file.parent.mkdir()
+    old = sqlite3.connect(file, isolation_level=None)
+    for statement in STEPS[0].split(";"):
+        old.execute(statement)
+    old.execute("INSERT INTO meta VALUES (1, X'0102030405060708', 41)")
+    old.execute("INSERT INTO rooms VALUES ('main', 30, 1, '{\"mode\":\"stopped\"}', 6, '[5,1]')")
+    for entry in ENTRIES:
+        old.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)", module._entry_row("main", entry))
+    old.execute(f"PRAGMA application_id = {module.APPLICATION_ID}")
+    old.execute("PRAGMA user_version = 1")
+    old.close()
+    database = Database(file)
+    assert (database.host_id(), database.next_epoch()) == (bytes(range(1, 9)), 42)
+    assert database.rooms() == [
+        SavedRoom("main", 30, True, {"mode": "stopped"}, (ENTRIES[2], ENTRIES[0]), 6, None, "off", 0, 0)
+    ]
+    database.save_played("main", PLAYED)
+    again = reopened(database, file)
+    assert again.played("main") == PLAYED
+    assert again._connection.execute("PRAGMA user_version").fetchone() == (2,)
+    again.close()
+
+
+def test_an_upgrade_that_fails_leaves_the_file_as_it_was(file, monkeypatch):
+    file.parent.mkdir()
+    old = sqlite3.connect(file, isolation_level=None)
+    for statement in STEPS[0].split(";"):
+        old.execute(statement)
+    old.execute("INSERT INTO meta VALUES (1, X'0102030405060708', 41)")
+    old.execute(f"PRAGMA application_id = {module.APPLICATION_ID}")
+    old.execute("PRAGMA user_version = 1")
+    old.close()
+    monkeypatch.setattr(module, "STEPS", (STEPS[0], STEPS[1] + "; CREATE TABLE rooms (x)"))
+    with pytest.raises(ConfigError):
+        Database(file)
+    monkeypatch.undo()
+    database = Database(file)
+    assert database.next_epoch() == 42
+    database.close()
 
 
 def test_a_removed_room_leaves_nothing(opened):
@@ -214,13 +279,13 @@ def test_hashes_are_bounded_and_the_oldest_go_first(opened, monkeypatch):
     assert known == [0, 2, 3]
 
 
-@pytest.mark.parametrize("version", [2, 7])
+@pytest.mark.parametrize("version", [3, 7])
 def test_a_newer_database_is_refused_and_left_alone(opened, file, version):
     opened.next_epoch()
     opened._connection.execute(f"PRAGMA user_version = {version}")
     opened.close()
     before = file.read_bytes()
-    line = rf"written by a newer musicsyncd \(version {version}, this one knows 1\): upgrade, or move .* away"
+    line = rf"written by a newer musicsyncd \(version {version}, this one knows 2\): upgrade, or move .* away"
     with pytest.raises(ConfigError, match=line):
         Database(file)
     assert file.read_bytes() == before
@@ -292,10 +357,12 @@ def test_a_full_disk_is_one_line_and_what_was_saved_stays(opened, file):
 def test_rows_that_make_no_sense_are_left_out_and_not_fatal(opened, file):
     opened.save_room(SavedRoom("main", entries=ENTRIES))
     opened._connection.execute("UPDATE rooms SET snapshot = X'FF', queue_order = X'5B312C395D'")  # [1,9]
+    opened._connection.execute("UPDATE rooms SET plain_order = X'5B', repeat = 'twice', fade_ms = 1000000")
     opened._connection.execute("UPDATE entries SET track = X'00' WHERE number = 1")
     again = reopened(opened, file)
     (room,) = again.rooms()
     assert (room.snapshot, room.entries) == ({}, (replace(ENTRIES[0], track=None),))
+    assert (room.plain, room.repeat, room.fade_ms) == (None, "off", 12_000)
     again.close()
 
 

@@ -12,10 +12,15 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from host_rig import Host, make_album
+from host_rig import Host, make_album, make_track
 
 from musicsyncd.errors import ConfigError
+from musicsyncd.media.library import Read, Stamp
+from musicsyncd.media.tags import Tags
 from musicsyncd.system.http_server import MAX_BODY_BYTES, ROUTES, HttpServer
+from musicsyncd.system.librarian import Librarian
+from musicsyncd.system.library_control import LibraryControl
+from musicsyncd.system.library_index import LibraryIndex
 
 TOKEN = "the room's token"
 KEYED = {"Authorization": f"Bearer {TOKEN}"}
@@ -119,7 +124,7 @@ def test_a_room_without_a_key_is_open_to_all(tmp_path):
 def test_status_and_queue_are_what_the_control_says(tmp_path):
     async def test(client):
         assert await client.ask("GET", "/api/status") == (200, client.host.control.status())
-        assert await client.ask("GET", "/api/rooms/main/queue") == (200, client.host.control.queue("main"))
+        assert await client.ask("GET", "/api/rooms/main/queue") == (200, client.host.control.queues.show("main"))
 
     run(test, tmp_path)
 
@@ -148,7 +153,12 @@ def test_every_route_reaches_its_command(tmp_path):
             ("POST", f"{room}/stop", {}, "stopped"),
             ("POST", f"{room}/play", {}, "playing “2”"),
             ("POST", f"{room}/queue/remove", {"positions": [3]}, "removed “3”, the queue has 2"),
+            ("POST", f"{room}/queue/jump", {"position": 2}, "playing “1”"),
+            ("POST", f"{room}/shuffle", {"on": True}, "main: shuffled"),
+            ("POST", f"{room}/repeat", {"repeat": "one"}, "main: the track is repeated"),
+            ("POST", f"{room}/crossfade", {"seconds": 3}, "main: tracks fade over 3 s"),
             ("POST", f"{room}/queue/clear", {}, "removed 2 tracks, the queue is empty"),
+            ("POST", f"{room}/queue/undo", None, "took back: cleared 2 tracks; the queue has 2"),
             ("POST", f"{room}/volume", {"volume": "-5"}, "main: volume 95"),
             ("POST", f"{room}/mute", {"muted": True}, "main: muted"),
             ("POST", f"{peer}/volume", {"volume": "30"}, "lamp: volume 30"),
@@ -166,6 +176,100 @@ def test_every_route_reaches_its_command(tmp_path):
     assert len(seen) + len([one for one in ROUTES if one[0] == "GET"]) == len(ROUTES)
 
 
+def test_a_stale_view_is_a_conflict_that_says_what_changed_and_at_which_revision_it_is(tmp_path):
+    album, room = make_album(tmp_path / "album", 3), "/api/rooms/main"
+
+    async def test(client):
+        await client.ask("POST", f"{room}/queue/add", {"tracks": album})
+        seen = (await client.ask("GET", f"{room}/queue"))[1]["revision"]
+        stale = {"revision": seen}
+        assert (await client.ask("POST", f"{room}/queue/remove", {"positions": [2], **stale}))[0] == 200
+        for path, body in (
+            ("remove", {"positions": [2]}),
+            ("move", {"from": 1, "to": 2}),
+            ("jump", {"position": 1}),
+            ("clear", {}),
+        ):
+            status, answer = await client.ask("POST", f"{room}/queue/{path}", body | stale)
+            assert (status, answer["revision"], list(answer)) == (409, seen + 1, ["error", "revision"])
+            assert "removed “2”" in answer["error"]
+        assert client.host.titles() == ["1", "3"]
+        status, answer = await client.ask("POST", f"{room}/queue/remove", {"positions": [2], "revision": seen + 1})
+        assert status == 200
+
+    run(test, tmp_path)
+
+
+def test_what_sounded_is_asked_for(tmp_path):
+    album = make_album(tmp_path / "album", 1)
+
+    async def test(client):
+        await client.ask("POST", "/api/rooms/main/play", {"tracks": album})
+        client.host.now_ns += 5 * 10**9
+        client.host.control._advance(client.host.room())
+        status, answer = await client.ask("GET", "/api/rooms/main/queue/history")
+        assert (status, [one["title"] for one in answer["played"]]) == (200, ["1"])
+
+    run(test, tmp_path)
+
+
+def give_library(client, folder: Path, *titles: str) -> None:
+    """Give a host a library of these tracks."""
+    index = LibraryIndex(folder / "library.sqlite3")
+    for number, title in enumerate(titles):
+        path = make_track(folder / "music" / f"{number}.wav", seed=number)
+        index.apply([Read(str(path), Stamp(1, 2), Tags(title, "An artist", "An album", track=number))])
+    # The librarian is not started: what is said here of the files' tags is not what is in them.
+    client.host.control.library = LibraryControl(index, Librarian([str(folder / "music")], index))
+
+
+def test_the_library_is_asked_and_played_by_name(tmp_path):
+    async def test(client):
+        assert await client.ask("GET", "/api/library") == (
+            400,
+            {"error": "this host has no library: start it with --library FOLDER"},
+        )
+        give_library(client, tmp_path, "Öde", "Night")
+        status, answer = await client.ask("GET", "/api/library/search?words=ode&limit=5")
+        assert (status, [one["title"] for one in answer["tracks"]]) == (200, ["Öde"])
+        for what, words in (("albums", "an+album"), ("artists", "an+artist")):
+            status, answer = await client.ask("GET", f"/api/library/{what}?words={words}")
+            assert (status, answer[what][0]["tracks"]) == (200, 2)
+        assert (await client.ask("GET", "/api/library"))[1]["tracks"] == 2
+        for query in ("limit=0", "limit=x", "wrods=x"):
+            status, answer = await client.ask("GET", f"/api/library/search?{query}")
+            assert (status, list(answer)) == (400, ["error"])
+        said = await client.ask("POST", "/api/rooms/main/play", {"album": "an album"})
+        assert said == (200, {"message": "playing “0” and 1 more"})
+        (tmp_path / "music" / "x.m3u").write_text("1.wav\nhttp://radio/x.mp3\n")
+        status, answer = await client.ask(
+            "POST", "/api/rooms/main/queue/add", {"playlist": f"{tmp_path}/music/x.m3u", "next": True}
+        )
+        assert answer["message"].startswith(
+            "added “1”, the queue has 3; left out: http://radio/x.mp3: it is an address"
+        )
+        assert client.host.titles() == ["0", "1", "1"]
+        client.host.control.library.close()
+
+    run(test, tmp_path)
+
+
+def test_names_of_files_that_are_no_utf8_go_both_ways(tmp_path):
+    path = str(tmp_path / "caf\udce9.wav")
+
+    async def test(client):
+        make_track(tmp_path / "x.wav").rename(path)
+        body = json.dumps({"tracks": [path]}).encode()
+        assert (await client.ask("POST", "/api/rooms/main/queue/add", body))[0] == 200
+        status, answer = await client.ask("GET", "/api/rooms/main/queue")
+        assert (status, [one["path"] for one in answer["entries"]]) == (200, [path])
+        for bad in (b'{"tracks": ["\\ud8', b'{"tracks": "\\udce9"}', b"[" * 100_000 + b'"\\udce9"'):
+            status, answer = await client.ask("POST", "/api/rooms/main/queue/add", bad)
+            assert (status, list(answer)) == (400, ["error"])
+
+    run(test, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
@@ -181,6 +285,13 @@ def test_every_route_reaches_its_command(tmp_path):
         ("queue/move", b'{"from": 1}'),
         ("queue/move", b'{"from": 99999999999999999999999, "to": 1}'),
         ("pause", b'{"x": 1}'),
+        ("crossfade", b'{"seconds": 99}'),
+        ("crossfade", b'{"seconds": 1e999}'),
+        ("repeat", b'{"repeat": "both"}'),
+        ("shuffle", b'{"on": "yes"}'),
+        ("queue/jump", b"{}"),
+        ("queue/jump", b'{"position": 1, "words": "x"}'),
+        ("queue/undo", b"{}"),
         ("pause", b"[" * 100_000),
         ("play", b'{"tracks": ' + b"[" * 100_000),
     ],

@@ -98,9 +98,7 @@ class Rig:
         data = path.read_bytes()
         path.unlink()
         track = Track(hashlib.sha256(data).digest(), len(data), RATE, round(seconds * RATE), 2)
-        stored = self.speaker._store.open(track)
-        stored.write(0, data)
-        self.speaker._store.release(stored)
+        self.speaker._store.open(track).write(0, data)
         return track
 
 
@@ -329,7 +327,7 @@ def test_what_is_not_there_is_fetched_and_silence_until_then_is_counted(rig):
         course = playing()
         speaker.follow(course)
         speaker.look_ahead()
-        assert [stored.track for stored in wanted] == [course.timeline.segments[0].track]
+        assert [one.stored.track for one in wanted] == [course.timeline.segments[0].track]
         rig.card.play(5)
         assert not rig.card.play().any()
         assert speaker.stats().starved_frames > 0
@@ -379,3 +377,115 @@ def test_tracks_are_held_while_the_course_has_them_and_no_longer(rig):
         assert speaker._tracks == {}
 
     run(rig, test)
+
+
+# -- bytes that are late, changed, or here already ---------------------------------------------
+
+
+def test_why_a_track_is_silent_is_said_when_that_lasts(rig, monkeypatch):
+    async def test(speaker):
+        other = rig.put_track()  # Before the decoder waits: libsndfile opens one file at a time.
+        await speaker.open()
+        speaker.follow(playing(Track(b"t" * 32, 60 * 1024 * 100, RATE, 60 * RATE, 2)))
+        speaker.look_ahead()
+        rig.card.play(5)
+        speaker.look_ahead()
+        assert speaker.stats().fault == "", "a seek may take a moment"
+        monkeypatch.setattr(module, "_SAID_AFTER_NS", 0)
+        speaker._fetcher.bytes_per_s = 50 * 1024
+        assert speaker.stats().fault == "silent: the track comes with 50 KiB/s and takes 100"
+        speaker.follow(playing(other))
+        await heard(rig)
+        assert speaker.stats().fault == ""
+
+    run(rig, test)
+
+
+def test_a_silent_speaker_begins_further_on_and_when_it_has_sound_it_is_as_ever(rig):
+    async def test(speaker):
+        wanted, decoded = [], []
+        speaker._fetcher.want = wanted.append
+        await speaker.open()
+        speaker._decoder.want = lambda wants: decoded.append(list(wants))
+        course = playing(began_s_ago=9.0)
+        speaker.follow(course)
+        speaker.look_ahead()
+        since = speaker._missing
+        assert wanted[0][0].ns_per_byte == course.timeline.segments[0].track.duration_ns / 100_000
+        early_ns = since.from_host_ns - 2 * NS_PER_S
+        speaker._missing = module.Missing(since.segment, since.since_host_ns - 2 * NS_PER_S, early_ns)
+        speaker.look_ahead()
+        (first, *_), (second, *_) = decoded
+        assert second.start_frame - first.start_frame >= RATE
+        assert wanted[1][0].due_local_ns - wanted[0][0].due_local_ns >= NS_PER_S
+        speaker._decoder.ready = lambda _track, _frame: True
+        speaker.look_ahead()
+        assert speaker._missing is None
+        assert wanted[2][0].due_local_ns >= now_ns() + 2 * NS_PER_S, "all that is decoded ahead is not due any more"
+
+    run(rig, test)
+
+
+def test_a_cached_file_that_is_changed_while_it_plays_is_had_anew(rig, caplog):
+    async def test(speaker):
+        track = rig.put_track()
+        await speaker.open()
+        speaker.follow(playing(track))
+        await heard(rig)
+        path = rig.folder / track.content_id.hex()
+        with path.open("r+b") as file:
+            file.write(b"changed")
+        with pytest.raises(module.MediaError, match="was changed on disk"):
+            speaker._open_track(track).read(1)
+        speaker.look_ahead()
+        assert speaker._tracks[track.content_id].missing_bytes == track.size_bytes
+
+    run(rig, test)
+    assert "was changed on disk: having it anew" in caplog.text
+
+
+class Own:
+    """Files of this machine, of which it is not known at first what they are."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.known, self.closed = path, False, False
+
+    def settled(self, _track: Track) -> bool:
+        return self.known
+
+    def path_of(self, _content_id: bytes) -> Path | None:
+        return self.path
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_what_is_on_this_machine_is_waited_for_and_not_fetched(rig, tmp_path):
+    track = rig.put_track()
+    (rig.folder / track.content_id.hex()).rename(tmp_path / "own.wav")
+    own = Own(tmp_path / "own.wav")
+    speaker = Speaker(
+        output="portaudio",
+        device=None,
+        rate_hz=None,
+        buffer_ms=80.0,
+        cache_folder=tmp_path / "other",
+        cache_bytes=1 << 24,
+        token=None,
+        own_files=own,
+    )
+    first, rig.speaker = rig.speaker, speaker
+
+    async def test(speaker):
+        await first.close()
+        await speaker.open()
+        speaker.follow(playing(track))
+        speaker.look_ahead()
+        assert speaker._tracks == {}
+        own.known = True
+        await heard(rig)
+        assert speaker._tracks[track.content_id].complete
+
+    run(rig, test)
+    assert own.closed
+    assert list((tmp_path / "other").iterdir()) == []

@@ -289,6 +289,10 @@ def test_the_status_of_an_idle_room(tmp_path):
             "position_s": 0.0,
             "queue_length": 0,
             "queue_position": None,
+            "queue_revision": 0,
+            "shuffled": False,
+            "repeat": "off",
+            "crossfade_s": 0.0,
             "fault": "",
             "lead_ms": 20.0,
         }
