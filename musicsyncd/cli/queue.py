@@ -107,6 +107,9 @@ def _rows(entry: dict[str, Any]) -> list[tuple[Cell, ...] | Line]:
     rows: list[tuple[Cell, ...] | Line] = [tuple(Cell(clean(text), style) for text in texts)]
     if fault:
         rows.append(Line.of("  └ ", Cell(fault, "bad")))
+    damage = clean(str(entry.get("damage") or ""))
+    if damage:
+        rows.append(Line.of("  └ ", Cell(f"damaged: {damage}", "fair")))
     return rows
 
 

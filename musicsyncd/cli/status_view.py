@@ -128,6 +128,12 @@ def _room_lines(room: Json) -> list[Line]:
         artist = _text(track, "artist")
         head += ["  ", Cell(_text(track, "title") or _text(track, "path"), "strong"), f" · {artist}" if artist else ""]
     lines = [Line.of(*head), Line.of("  ", *_where(room, track), Cell(" · ".join(_room_facts(room, track)), "dim"))]
+    waits_for = _text(room, "waits_for")
+    if waits_for:
+        lines.append(Line.of("  ", Cell(f"waits for its track: {waits_for}", "fair")))
+    damage = _text(track, "damage")
+    if damage:
+        lines.append(Line.of("  ", Cell(f"! the track is damaged: {damage}", "fair")))
     fault = _text(room, "fault")
     if fault:
         lines.append(Line.of("  ", Cell(f"! {fault}", "bad")))

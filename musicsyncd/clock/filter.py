@@ -190,6 +190,11 @@ class HostClock:
         self.frequency_changes = 0
 
     @property
+    def estimate(self) -> ClockMapping | None:
+        """The newest estimate by what probes alone say, not slewed; None until it is usable."""
+        return self._estimate if self._is_usable else None
+
+    @property
     def mapping(self) -> ClockMapping | None:
         """The newest estimate, not slewed, less the correction; None until it is usable."""
         if self._estimate is None or not self._is_usable:
@@ -205,11 +210,6 @@ class HostClock:
     def skew_ppm(self) -> float:
         """The rate of the offset, as far as it is known: worth saving for the next run."""
         return self._estimate.skew_ppm if self._estimate is not None else self._prior.centre_ppm
-
-    @property
-    def is_step_pending(self) -> bool:
-        """Exchanges that contradict the estimate are held back; if they agree with each other, it is a step."""
-        return bool(self._held)
 
     @property
     def round_trip_ns(self) -> int:

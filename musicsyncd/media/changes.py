@@ -10,6 +10,7 @@ from collections import deque
 from typing import Generic, TypeVar
 
 from musicsyncd.errors import ControlError, StaleError
+from musicsyncd.text import listed
 
 MAX_UNDO = 10
 """Changes that can be taken back."""
@@ -64,9 +65,7 @@ class Changes(Generic[_T]):
             return
         missed = self.revision - revision
         if 0 < missed <= len(self._told):
-            lines = list(self._told)[-missed:]
-            more = f" (and {missed - MAX_SAID} more)" if missed > MAX_SAID else ""
-            said = f"{'; '.join(lines[:MAX_SAID])}{more}"
+            said = listed(list(self._told)[-missed:], MAX_SAID)
         else:
             said = "more than is remembered"
         raise StaleError(

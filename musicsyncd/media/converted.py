@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import re
 import tempfile
@@ -23,10 +22,11 @@ from pathlib import Path
 
 from musicsyncd.errors import MediaError
 from musicsyncd.media.convert import CONVERTER_VERSION, Progress, convert
-from musicsyncd.media.inspect import HASH_BLOCK_BYTES, TrackInfo
-from musicsyncd.media.store import KEEP_FREE_BYTES, KEEP_FREE_SHARE, disk_space
+from musicsyncd.media.inspect import TrackInfo, content_id_of
+from musicsyncd.media.store import disk_space, reserve_bytes
 
 MAX_BYTES = 4 << 30
+MAX_SHARE = 10
 """Of all files together: 150 hours of stereo at 44.1 kHz, or a tenth of the disk where that is less."""
 
 MAX_FILES = 10_000
@@ -131,7 +131,7 @@ class ConvertedFolder:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 faults = convert(info, file, watch)
                 file.flush()
-                content_id = _hash(file.fileno())
+                content_id = content_id_of(file)
                 # The name must not outlive the bytes where machines are switched off at the wall.
                 os.fdatasync(file.fileno())
             made = Converted(self._folder / _name(source_id, content_id), content_id)
@@ -152,8 +152,8 @@ class ConvertedFolder:
             MediaError: not even then is there room on the disk.
         """
         free_bytes, disk_bytes = self._disk(self._folder)
-        lacking = min(disk_bytes // KEEP_FREE_SHARE, KEEP_FREE_BYTES) + new_bytes - free_bytes
-        limit = min(self._max_bytes, disk_bytes // KEEP_FREE_SHARE)
+        lacking = reserve_bytes(disk_bytes) + new_bytes - free_bytes
+        limit = min(self._max_bytes, disk_bytes // MAX_SHARE)
         with self._lock:
             files = self._by_last_use()
             # What a file takes of the limit is known when it is complete.
@@ -201,12 +201,3 @@ class ConvertedFolder:
 
 def _name(source_id: bytes, content_id: bytes) -> str:
     return f"{source_id.hex()}.{CONVERTER_VERSION}.{content_id.hex()}.flac"
-
-
-def _hash(fd: int) -> bytes:
-    """Return the SHA-256 of an open file."""
-    digest, offset = hashlib.sha256(), 0
-    while block := os.pread(fd, HASH_BLOCK_BYTES, offset):
-        digest.update(block)
-        offset += len(block)
-    return digest.digest()

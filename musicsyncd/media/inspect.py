@@ -11,11 +11,13 @@ at, so that a command that needs no sound works on a machine without it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +25,7 @@ from typing import Any, BinaryIO
 from musicsyncd.errors import MediaError
 from musicsyncd.media.ogg import read_pages
 from musicsyncd.playback.timeline import MAX_FRAMES, Track
+from musicsyncd.text import encodable
 
 AUDIO_SUFFIXES = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".caf", ".w64", ".rf64", ".au"}
@@ -38,8 +41,6 @@ MAX_FOLDERS = 100_000
 
 MAX_TAG_CHARS = 200
 """Of a title, artist or album: more than any line shows."""
-
-HASH_BLOCK_BYTES = 1 << 20
 
 _RATES_HZ = range(1_000, 768_001)
 _CHANNELS = range(1, 65)
@@ -100,7 +101,7 @@ def printable(text: str, limit: int = MAX_TAG_CHARS) -> str:
 
 def shown(path: Path) -> str:
     """Return a path as it can stand in a line, whatever bytes it is made of."""
-    return printable(str(path).encode("utf-8", "replace").decode("utf-8"), 4096)
+    return printable(encodable(str(path)), 4096)
 
 
 def find_tracks(path: Path) -> list[Path]:
@@ -118,17 +119,19 @@ def find_tracks(path: Path) -> list[Path]:
             return [path]
         os.scandir(path).close()
     except OSError as error:
-        raise _unreadable(path, error) from None
-    except ValueError:  # A zero byte, or half of a surrogate pair: no file system has such names.
-        raise MediaError(f"{shown(path)} cannot be the path of a file: check what was sent") from None
+        raise unreadable(path, error) from None
+    except ValueError:
+        raise _impossible(path) from None
     found: list[Path] = []
-    for file in _walk(path):
-        found.append(file)
+    for number, files in enumerate(walk([str(path)])):
+        if number == MAX_FOLDERS:
+            raise MediaError(f"{shown(path)} has more than {MAX_FOLDERS:,} folders: choose one inside it")
+        found += map(Path, files)
         if len(found) > MAX_FOLDER_TRACKS:
             raise MediaError(f"{shown(path)} holds more than {MAX_FOLDER_TRACKS:,} tracks: choose a folder inside it")
     if not found:
         raise MediaError(f"no music in {shown(path)}: looked for {', '.join(sorted(AUDIO_SUFFIXES))}")
-    return sorted(found, key=lambda file: _natural_key(file.relative_to(path)))
+    return sorted(found, key=lambda file: natural_key(str(file.relative_to(path))))
 
 
 def inspect(path: Path) -> TrackInfo:
@@ -137,15 +140,7 @@ def inspect(path: Path) -> TrackInfo:
     Raises:
         MediaError: it is missing, empty, unreadable, no audio, or holds no sound; one line.
     """
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    if not stat.S_ISREG(status.st_mode):
-        what = "a folder" if stat.S_ISDIR(status.st_mode) else "no ordinary file"
-        raise MediaError(f"{shown(path)} is {what}: name a music file")
-    if status.st_size == 0:
-        raise MediaError(f"{shown(path)} is empty (0 bytes): copy it again")
+    status = status_of(path)
     soundfile = soundfile_module()
     try:
         with path.open("rb") as file, soundfile.SoundFile(file) as sound:
@@ -163,11 +158,31 @@ def inspect(path: Path) -> TrackInfo:
                 subtype=sound.subtype,
             )
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     except (soundfile.SoundFileError, ValueError, RuntimeError) as error:
         info = _inspect_otherwise(path, sound_reason(error))
     _refuse_odd(info)
     return info
+
+
+def status_of(path: Path) -> os.stat_result:
+    """Return the status of an ordinary file that is not empty.
+
+    Raises:
+        MediaError: it is missing, empty, or no such file; one line.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except ValueError:
+        raise _impossible(path) from None
+    if not stat.S_ISREG(status.st_mode):
+        what = "a folder and " if stat.S_ISDIR(status.st_mode) else ""
+        raise MediaError(f"{shown(path)} is {what}no ordinary file: name a music file")
+    if status.st_size == 0:
+        raise MediaError(f"{shown(path)} is empty (0 bytes): copy it again")
+    return status
 
 
 def _ogg_frames(file: BinaryIO, frames: int, rate_hz: int) -> int:
@@ -200,7 +215,7 @@ def header_bytes(path: Path) -> bytes:
             file.seek(after_id3(file))
             return file.read(16)
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
 
 
 def after_id3(file: BinaryIO) -> int:
@@ -212,25 +227,28 @@ def after_id3(file: BinaryIO) -> int:
     return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(start[6:], (21, 14, 7, 0), strict=True))
 
 
-def content_id(path: Path, *, chunk: int = HASH_BLOCK_BYTES) -> bytes:
-    """Return the SHA-256 of a file's bytes, 32 bytes, read in blocks of ``chunk`` bytes.
+def content_id(path: Path) -> bytes:
+    """Return the content id of a file.
 
     Raises:
         MediaError: it cannot be read, or was written to in the meantime.
     """
-    digest = hashlib.sha256()
     try:
         with path.open("rb", buffering=0) as file:
             before = os.fstat(file.fileno())
-            block = memoryview(bytearray(chunk))
-            while count := file.readinto(block):
-                digest.update(block[:count])
+            hashed = content_id_of(file)
             after = os.fstat(file.fileno())
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise MediaError(f"{shown(path)} is being written to: play it when it is finished")
-    return digest.digest()
+    return hashed
+
+
+def content_id_of(file: io.FileIO | io.BufferedRandom) -> bytes:
+    """Return the content id of an open file, the SHA-256 of its bytes, 32 bytes; it is read from its start."""
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").digest()
 
 
 def to_track(info: TrackInfo, content_id: bytes, gain_db: float = 0.0) -> Track:
@@ -251,10 +269,16 @@ def sound_reason(error: BaseException) -> str:
     return printable(text).rstrip(".") or type(error).__name__
 
 
-def _unreadable(path: Path, error: OSError) -> MediaError:
+def unreadable(path: Path, error: OSError) -> MediaError:
+    """Return what is said of a file that the system does not give."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return MediaError(f"there is no {shown(path)}: check the path")
     return MediaError(f"{shown(path)} cannot be read: {error.strerror or error}")
+
+
+def _impossible(path: Path) -> MediaError:
+    """Return what is said of a zero byte and of half a surrogate pair: no file system has such names."""
+    return MediaError(f"{shown(path)} cannot be the path of a file: check what was sent")
 
 
 def _refuse_odd(info: TrackInfo) -> None:
@@ -269,31 +293,61 @@ def _refuse_odd(info: TrackInfo) -> None:
         raise MediaError(f"{name} has {info.channels} channels at {info.rate_hz} Hz: no such sound can be played")
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the audio files below a folder, each real folder once."""
+def walk(roots: Iterable[str]) -> Iterator[list[str]]:
+    """Yield the music in folders and below them, folder by folder, each real folder once.
+
+    A folder that is there and cannot be read yields nothing in it. Who asks says where to end:
+    more than :data:`MAX_FOLDERS` are no library.
+    """
+    waiting = list(roots)[::-1]
     seen: set[tuple[int, int]] = set()
-    for here, folders, files in os.walk(folder, followlinks=True):
+    while waiting:
+        folder = waiting.pop()
         try:
-            status = os.stat(here)
-        except OSError:
-            folders.clear()
+            status = os.stat(folder)
+        except (OSError, ValueError):
             continue
         if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        if len(seen) >= MAX_FOLDERS:
-            raise MediaError(f"{shown(folder)} has more than {MAX_FOLDERS:,} folders: choose one inside it")
+            continue  # Symbolic links lead here a second time.
         seen.add((status.st_dev, status.st_ino))
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
-                yield Path(here, name)
+        below: list[str] = []
+        files: list[str] = []
+        with contextlib.suppress(OSError):
+            below, files = look_into(folder)
+        waiting += reversed(below)
+        yield files
 
 
-def _natural_key(path: Path) -> list[list[str | int]]:
+def look_into(folder: str) -> tuple[list[str], list[str]]:
+    """Return the paths of the folders in a folder and those of its music, the hidden ones left out.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    folders: list[str] = []
+    files: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if _is_folder(entry):
+                folders.append(entry.path)
+            elif os.path.splitext(entry.name)[1].lower() in AUDIO_SUFFIXES:
+                files.append(entry.path)
+    return folders, files
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # A link that leads to itself.
+        return False
+
+
+def natural_key(path: str) -> list[list[str | int]]:
     """Return a key by which track 2 comes before track 10, folder by folder."""
     return [
         # Pieces alternate between text and number, so two keys never compare one with the other.
         [int(piece) if piece.isdecimal() else piece for piece in _DIGITS.split(part.casefold())]
-        for part in path.parts
+        for part in path.split("/")
     ]

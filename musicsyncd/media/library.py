@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from musicsyncd.errors import MediaError
-from musicsyncd.media.inspect import AUDIO_SUFFIXES, MAX_FOLDERS, shown
+from musicsyncd.media.inspect import MAX_FOLDERS, look_into, natural_key, shown
 from musicsyncd.media.tags import Tags, read_tags
 
 MAX_FILES = 500_000
@@ -34,7 +34,6 @@ MAX_FILES = 500_000
 FRESH_S = 60.0
 """A file that was changed so recently may still be growing: its folder is looked at again."""
 
-_DIGITS = re.compile(r"(\d+)")
 _DISC_FOLDER = re.compile(r"(cd|dis[ck]|disque)[ _.-]*\d+\b.*", re.IGNORECASE)
 
 
@@ -238,16 +237,7 @@ class Library:
             return []  # Symbolic links lead here a second time.
         fresh_ns = self._now_ns() - round(FRESH_S * 1e9)
         settled = status.st_mtime_ns < fresh_ns
-        folders: list[str] = []
-        files: list[str] = []
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if _is_folder(entry):
-                    folders.append(entry.path)
-                elif os.path.splitext(entry.name)[1].lower() in AUDIO_SUFFIXES:
-                    files.append(entry.path)
+        folders, files = look_into(folder)
         seen.real.add(identity)
         for path in sorted(files, key=natural_key):
             try:
@@ -266,15 +256,6 @@ class Library:
 def below(path: str, folder: str) -> bool:
     """Return whether a path is a folder or something in it, by their names alone."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")
-
-
-def natural_key(path: str) -> list[list[str | int]]:
-    """Return a key by which track 2 comes before track 10, folder by folder."""
-    return [
-        # Pieces alternate between text and number, so two keys never compare one with the other.
-        [int(piece) if piece.isdecimal() else piece for piece in _DIGITS.split(part.casefold())]
-        for part in path.split("/")
-    ]
 
 
 def folded(text: str) -> str:
@@ -299,13 +280,6 @@ def _is_empty(folder: str) -> bool:
     try:
         return not os.listdir(folder)
     except OSError:
-        return False
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # A link that leads to itself.
         return False
 
 

@@ -7,7 +7,7 @@ whole file would move everything behind the first hole forward.
 
 Owns the reading of pages. Must not know codecs beyond the shape of their headers, nor decode.
 
-Source: RFC 3533 (pages), RFC 7845 (Opus: 48,000 granules a second, and the pre-skip), Vorbis I appendix A.2.
+Source: RFC 3533 (pages), RFC 7845 (Opus: 48,000 granules a second, and the pre-skip), Vorbis I sections 4.2.2 and A.2.
 """
 
 from __future__ import annotations
@@ -29,6 +29,12 @@ _HEADER = struct.Struct("<4sBBqIIIB")
 _CRC_OFFSET = 22
 _MAX_PAGE_BYTES = 27 + 255 + 255 * 255
 _WINDOW_BYTES = 1 << 20
+_TAIL_BYTES = 128 << 10
+"""Two of the largest pages: the last one's header is in it."""
+
+_FIRST_BYTES = 512
+"""The largest header of a page, and what both codecs say first."""
+
 _NO_GRANULE = -1  # A page on which no packet ends says no position.
 _MAX_HEADER_PAGES = 4096
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -98,7 +104,7 @@ def read_pages(file: BinaryIO) -> OggPages:
     first = next(pages, None)
     if first is None:
         return OggPages("", 0, 0, (), whole=False)
-    codec, pre_skip = _codec(first.payload)
+    codec, _, pre_skip = _codec(first.payload)
     header_end, expected = first.offset + first.size_bytes, first.sequence + 1
     runs: list[Run] = []
     whole, position, in_headers, others = first.offset == 0, header_end, True, False
@@ -132,12 +138,46 @@ def _extend(runs: list[Run], page: _Page, *, joins: bool) -> None:
         runs.append(Run(page.offset, end, page.granule))
 
 
-def _codec(payload: bytes) -> tuple[str, int]:
-    if payload.startswith(b"\x01vorbis"):
-        return "vorbis", 0
+def length(file: BinaryIO) -> tuple[int, float] | None:
+    """Return granules a second and seconds of a Vorbis or Opus file by its first and its last page, or None for others.
+
+    Nothing is compared with its check sum: whoever plays it does that.
+
+    Args:
+        file: seekable, read from its start.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    file.seek(0)
+    head = file.read(_FIRST_BYTES)
+    if len(head) < _HEADER.size or not head.startswith(_CAPTURE):
+        return None
+    *_, serial, _, _, segments = _HEADER.unpack_from(head)
+    body = _HEADER.size + segments
+    codec, rate_hz, pre_skip = _codec(head[body : body + sum(head[_HEADER.size : body])])
+    if not codec or not rate_hz:
+        return None
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+    tail = file.read(_TAIL_BYTES)
+    at = len(tail)
+    while (at := tail.rfind(_CAPTURE, 0, at)) >= 0:
+        if len(tail) - at < _HEADER.size:
+            continue
+        _, version, _, granule, of_serial, *_ = _HEADER.unpack_from(tail, at)
+        # Another stream's page, one in which no packet ends (−1), or four bytes of sound that look like a page.
+        if version == 0 and of_serial == serial and granule > pre_skip:
+            return rate_hz, (granule - pre_skip) / rate_hz
+    return None
+
+
+def _codec(payload: bytes) -> tuple[str, int, int]:
+    """Return what a recording's first packet says: codec, granules a second, and those before the first frame."""
+    if payload.startswith(b"\x01vorbis") and len(payload) >= 16:
+        return "vorbis", int.from_bytes(payload[12:16], "little"), 0
     if payload.startswith(b"OpusHead") and len(payload) >= 12:
-        return "opus", int.from_bytes(payload[10:12], "little")
-    return "", 0
+        return "opus", OPUS_GRANULES_HZ, int.from_bytes(payload[10:12], "little")
+    return "", 0, 0
 
 
 def _pages(file: BinaryIO) -> Iterator[_Page]:

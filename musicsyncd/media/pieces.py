@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import os
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import BinaryIO
 
+from musicsyncd.media.positioned import PositionedFile
 
-class Pieces(io.RawIOBase):
+
+class Pieces(PositionedFile):
     """A seekable file made of stretches of another one.
 
     Args:
@@ -19,33 +19,15 @@ class Pieces(io.RawIOBase):
     """
 
     def __init__(self, file: BinaryIO, stretches: Sequence[tuple[int, int]]) -> None:
-        super().__init__()
         self._file = file
         self._stretches = stretches
         self._starts = [0, *accumulate(end - start for start, end in stretches)]
-        self._position = 0
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position in bytes."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a position and return it."""
-        self._position = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._starts[-1]}[whence] + offset
-        return self._position
+        super().__init__(self._starts[-1])
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         """Fill a buffer as far as there is something, and return the bytes read."""
         view, done = memoryview(buffer).cast("B"), 0
-        while done < len(view) and self._position < self._starts[-1]:
+        while done < len(view) and self._position < self._size_bytes:
             index = bisect_right(self._starts, self._position) - 1
             start, end = self._stretches[index]
             offset = start + self._position - self._starts[index]

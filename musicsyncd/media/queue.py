@@ -80,6 +80,7 @@ class Queue:
         self._entries = tuple(entries)[:MAX_QUEUE]
         self._current: int | None = None
         self._index: dict[int, int] | None = None
+        self._by_content: dict[bytes, Entry] | None = None
         self._next_number = max([next_number, *(entry.number + 1 for entry in self._entries)])
         self._plain = None if plain is None else completed(plain, self._entries)
         self._repeat: Repeat = repeat
@@ -147,6 +148,12 @@ class Queue:
         """Return the entry with a number, or None when it is not here."""
         index = self.index_of(number)
         return None if index is None else self._entries[index]
+
+    def find_content(self, content_id: bytes) -> Entry | None:
+        """Return an entry whose track has this content id, or None when there is none."""
+        if self._by_content is None:
+            self._by_content = {entry.track.content_id: entry for entry in self._entries if entry.track is not None}
+        return self._by_content.get(content_id)
 
     def at_position(self, position: int) -> Entry:
         """Return the entry at a position counted from 1.
@@ -403,6 +410,7 @@ class Queue:
         assert index is not None
         if self._entries[index] != entry:
             self._entries = (*self._entries[:index], entry, *self._entries[index + 1 :])
+            self._by_content = None
 
     def _change(
         self, line: str, entries: tuple[Entry, ...], current: int | None, plain: tuple[int, ...] | None
@@ -417,7 +425,7 @@ class Queue:
         self._entries = entries
         self._current = current
         self._plain = plain
-        self._index = None
+        self._index = self._by_content = None
 
 
 def _named(entries: Sequence[Entry]) -> str:

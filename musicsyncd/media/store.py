@@ -32,7 +32,7 @@ from musicsyncd.media.parts import Part, journal_of, remove
 from musicsyncd.media.stored import VERIFIED_NS, StoredReader, StoredTrack
 from musicsyncd.playback.timeline import Track
 
-__all__ = ["Store", "StoredReader", "StoredTrack", "disk_space"]
+__all__ = ["Store", "StoredReader", "StoredTrack", "disk_space", "reserve_bytes"]
 
 MAX_FILES = 10_000
 """Tracks in the cache, whatever their sizes: as many as a queue holds."""
@@ -189,7 +189,7 @@ class Store:
     def _make_room_for_block(self, new_bytes: int) -> None:
         """Keep the disk's reserve while others fill the disk too."""
         free, total = self._disk(self._folder)
-        if free - new_bytes < _reserve(total):
+        if free - new_bytes < reserve_bytes(total):
             with self._lock:
                 self._make_room(0, new_bytes)
 
@@ -203,7 +203,7 @@ class Store:
         in_use = frozenset(stored.track.content_id.hex() for stored in tracks)
         kept = self._scan(in_use)
         free, disk_total = self._disk(self._folder)
-        over_disk = _reserve(disk_total) + disk_bytes - free
+        over_disk = reserve_bytes(disk_total) + disk_bytes - free
         over_cache = excess_files = 0
         if cache_bytes:
             # Parts are sparse: what is still to come for them is free only in name.
@@ -238,7 +238,8 @@ class Store:
         return kept
 
 
-def _reserve(disk_total_bytes: int) -> int:
+def reserve_bytes(disk_total_bytes: int) -> int:
+    """Return how many bytes of a disk are left free."""
     return min(disk_total_bytes // KEEP_FREE_SHARE, KEEP_FREE_BYTES)
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import os
 import threading
 import time
@@ -26,6 +25,7 @@ from collections.abc import Callable
 
 from musicsyncd.errors import MediaError
 from musicsyncd.media.parts import Part, Ranges
+from musicsyncd.media.positioned import PositionedFile
 from musicsyncd.playback.timeline import Track
 from musicsyncd.units import NS_PER_S
 
@@ -227,7 +227,7 @@ class StoredTrack:
             self._changed.notify_all()
 
 
-class StoredReader(io.RawIOBase):
+class StoredReader(PositionedFile):
     """A track's bytes as a seekable binary file; read() returns everything asked for, up to the end.
 
     One thread reads; any thread may interrupt it.
@@ -238,11 +238,10 @@ class StoredReader(io.RawIOBase):
     """
 
     def __init__(self, stored: StoredTrack, timeout_s: float | None) -> None:
-        super().__init__()
+        super().__init__(stored.size_bytes)
         self.timeout_s = timeout_s
         self.interrupted = False
         self._stored = stored
-        self._position = 0
 
     def interrupt(self) -> None:
         """Make a read that waits, and every later one that would, raise MediaError until :meth:`resume`."""
@@ -253,26 +252,6 @@ class StoredReader(io.RawIOBase):
         """Let reads wait again."""
         self.interrupted = False
 
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position in bytes."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a position, which may be past the end, and return it."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._stored.size_bytes}[whence]
-        if base + offset < 0:
-            raise ValueError(f"a file has no position {base + offset}")
-        self._position = base + offset
-        return self._position
-
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         """Fill a buffer from the position on, waiting for what is missing; return the bytes read.
 
@@ -280,7 +259,7 @@ class StoredReader(io.RawIOBase):
             MediaError: they will not come, did not come in time, or the wait was broken off.
         """
         view = memoryview(buffer).cast("B")
-        view = view[: max(0, min(len(view), self._stored.size_bytes - self._position))]
+        view = view[: max(0, min(len(view), self._size_bytes - self._position))]
         if not view:
             return 0
         self._stored._await(self._position, len(view), self)

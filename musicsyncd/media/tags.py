@@ -7,7 +7,7 @@ tag reader does not know are left to :func:`musicsyncd.media.inspect.inspect`.
 A tag is anybody's: nothing here trusts a length, a text or a type that a file claims.
 
 Sources: tinytag reads the tags. ReplayGain 2.0 specification for gains and peaks; RFC 7845, section
-5.2.1 for Opus, whose gains are relative to −23 LUFS where ReplayGain's are to −18; RFC 3533, section 6 for Ogg's pages.
+5.2.1 for Opus, whose gains are relative to −23 LUFS where ReplayGain's are to −18.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import io
 import math
 import os
 import re
-import stat
 import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,8 +26,9 @@ from types import FrameType
 
 from tinytag import TinyTag, TinyTagException
 
-from musicsyncd.errors import MediaError
-from musicsyncd.media.inspect import inspect, printable, shown
+from musicsyncd.media.inspect import inspect, printable, shown, status_of, unreadable
+from musicsyncd.media.ogg import length
+from musicsyncd.text import encodable
 
 MAX_COVER_BYTES = 10_000_000
 """Of a picture: more than any scan of a sleeve that a screen could show."""
@@ -51,8 +51,6 @@ COVER_NAMES = ("folder", "cover", "front")
 COVER_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
 
 _OPUS_TO_REPLAYGAIN_DB = 5.0
-_OGG_TAIL_BYTES = 128 << 10
-"""Two of the largest pages: the last one's header is in it."""
 
 _NUMBER = re.compile(r"\s*([-+]?\d+(?:[.,]\d+)?)")
 _YEAR = re.compile(r"\d{4}")
@@ -118,7 +116,7 @@ def read_tags(path: Path) -> Tags:
     Raises:
         MediaError: it is missing, unreadable or no music; one line.
     """
-    _refuse_what_is_no_file(path)
+    status_of(path)
     read = _read(path, pictures=False)
     if read is not None:
         tags = _tags_of(path, read)
@@ -135,7 +133,7 @@ def read_cover(path: Path) -> Cover | None:
     Raises:
         MediaError: the file is missing or unreadable; one line.
     """
-    _refuse_what_is_no_file(path)
+    status_of(path)
     read = _read(path, pictures=True)
     if read is not None:
         by_kind = read.images.as_dict()
@@ -200,25 +198,6 @@ def _limited_calls() -> Iterator[None]:
         sys.setprofile(before)
 
 
-def _refuse_what_is_no_file(path: Path) -> None:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    except ValueError:
-        raise MediaError(f"{shown(path)} cannot be the path of a file: check what was sent") from None
-    if not stat.S_ISREG(status.st_mode):
-        raise MediaError(f"{shown(path)} is no ordinary file: name a music file")
-    if status.st_size == 0:
-        raise MediaError(f"{shown(path)} is empty (0 bytes): copy it again")
-
-
-def _unreadable(path: Path, error: OSError) -> MediaError:
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return MediaError(f"there is no {shown(path)}: check the path")
-    return MediaError(f"{shown(path)} cannot be read: {error.strerror or error}")
-
-
 def _read(path: Path, *, pictures: bool) -> TinyTag | None:
     """Return what the tag reader finds, or None when it finds nothing that makes sense.
 
@@ -228,7 +207,7 @@ def _read(path: Path, *, pictures: bool) -> TinyTag | None:
     try:
         file = _CarefulReader(io.FileIO(path), 1 << 16)
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     with file:
         # What a file is counts, not what it is called; the name helps only where the bytes do not tell.
         for name in (None, os.fspath(path)):
@@ -237,13 +216,12 @@ def _read(path: Path, *, pictures: bool) -> TinyTag | None:
             except (TinyTagException, _TooLongError, ValueError, OverflowError, MemoryError, struct.error):
                 continue
             except OSError as error:
-                raise _unreadable(path, error) from None
+                raise unreadable(path, error) from None
     return None
 
 
 def _read_open(file: _CarefulReader, name: str | None, pictures: bool) -> TinyTag:
-    file.seek(0)
-    ogg = _ogg_length(file)
+    ogg = length(file)
     file.seek(0)
     with _limited_calls():
         # Of an Ogg file the reader would walk through every page to tell its length.
@@ -251,31 +229,6 @@ def _read_open(file: _CarefulReader, name: str | None, pictures: bool) -> TinyTa
     if ogg is not None:
         read.samplerate, read.duration = ogg
     return read
-
-
-def _ogg_length(file: _CarefulReader) -> tuple[int, float] | None:
-    """Return rate and seconds of an Ogg Vorbis or Opus file by its first and its last page, or None for others."""
-    head = file.read(128)
-    if len(head) < 64 or not head.startswith(b"OggS"):
-        return None
-    packet = head[27 + head[26] :]
-    if packet.startswith(b"\x01vorbis"):
-        rate_hz, skipped_frames = struct.unpack_from("<I", packet, 12)[0], 0
-    elif packet.startswith(b"OpusHead"):
-        rate_hz, skipped_frames = 48_000, struct.unpack_from("<H", packet, 10)[0]
-    else:
-        return None
-    file.seek(0, os.SEEK_END)
-    file.seek(max(0, file.tell() - _OGG_TAIL_BYTES))
-    tail = file.read(_OGG_TAIL_BYTES)
-    at = len(tail)
-    while (at := tail.rfind(b"OggS", 0, at)) >= 0:
-        # Another stream's page, one in which no packet ends (−1), or four bytes of sound that look like a page.
-        if len(tail) - at >= 27 and tail[at + 4] == 0 and tail[at + 14 : at + 18] == head[14:18]:
-            frames = struct.unpack_from("<q", tail, at + 6)[0] - skipped_frames
-            if frames > 0 and rate_hz > 0:
-                return rate_hz, frames / rate_hz
-    return None
 
 
 def _tags_of(path: Path, read: TinyTag) -> Tags:
@@ -300,8 +253,7 @@ def _tags_of(path: Path, read: TinyTag) -> Tags:
 
 
 def _text(value: object) -> str:
-    # Half of a surrogate pair, as UTF-16 tags may have, can be neither kept nor printed.
-    return printable(str(value or "")[:4096].encode("utf-8", "replace").decode("utf-8"))
+    return printable(encodable(str(value or "")[:4096]))
 
 
 def _whole(value: object) -> int:

@@ -110,14 +110,12 @@ class DacLine:
         ns_per_frame: how long a frame takes.
         uncertainty_ns: about how wrong ``local_ns`` is (two standard deviations), apart from a lateness
             that the card never goes without.
-        rate_uncertainty: the same of ``ns_per_frame``, as a ratio.
     """
 
     dac_frame: int
     local_ns: LocalNs
     ns_per_frame: float
     uncertainty_ns: float
-    rate_uncertainty: float = 0.0
 
     def local_at(self, dac_frame: int) -> LocalNs:
         """Return when a frame sounds, rounded to a nanosecond."""
@@ -329,17 +327,17 @@ class DacModel:
     def _refit(self, x_now: float) -> None:
         """Find the line under the buckets' points and publish it."""
         self._fitted_x = x_now
-        x = self._fit(x_now)
-        while (kept := self._still_straight(x)) < self._buckets:
+        self._fit(x_now)
+        while (kept := self._still_straight()) < self._buckets:
             for _ in range(self._buckets - kept):
                 self._forget(0)
             self._centre, self._centre_sigma = self._skew, _CHANGED_SKEW
-            x = self._fit(x_now)
+            self._fit(x_now)
         self._latest_ns = float(self._latest[: self._buckets].max())
-        self._publish(x_now, x)
+        self._publish(x_now)
 
-    def _fit(self, x_now: float) -> Array:
-        """Fit the line and return the x of the points that it is under."""
+    def _fit(self, x_now: float) -> None:
+        """Fit the line, and keep the points that it is under and by how much they are above it."""
         x, low = self._x[: self._buckets] - x_now, self._y[: self._buckets].copy()
         prior = Prior(self._centre, self._centre_sigma)
         line = line_under(x, low, prior, self._nominal_ns / 2)
@@ -352,16 +350,15 @@ class DacModel:
         self._skew = line.skew
         self._intercept_ns = line.height_ns - line.skew * x_now
         self._points = x, low
-        self._above = low - line.skew * x - line.height_ns
-        return x
+        self._above = line.above_ns(x, low)
 
-    def _still_straight(self, x: Array) -> int:
+    def _still_straight(self) -> int:
         """Return how many of the newest buckets lie on one line, at least four: a rate may have changed.
 
         Where it rose, a line under all points cannot follow: the former ones hold it down, and the newest leave it
         behind. Where it fell, the line spans from the oldest to the newest and those between are far above.
         """
-        if len(x) < _BUCKETS_AGREE:
+        if len(self._above) < _BUCKETS_AGREE:
             return self._buckets
         whole = self._above[:-1]
         if self._bucket_end - self._x[self._buckets - 1] >= _BUCKET_NS:
@@ -410,8 +407,9 @@ class DacModel:
             for x, y in zip(self._x[kept].tolist(), self._y[kept].tolist(), strict=True)
         ]
 
-    def _publish(self, x_now: float, x: Array) -> None:
+    def _publish(self, x_now: float) -> None:
         """Make the line of what was fitted, and say how sure it is."""
+        x, _ = self._points
         count = len(x)
         # The lower quartile, as half of the looks at a card in steps are late by a whole one.
         lateness_ns = _MEAN_TO_QUARTILE * float(np.sort(self._above)[count // 4])
@@ -430,5 +428,4 @@ class DacModel:
             local_ns=LocalNs(self._origin_ns + round(x_now + self._intercept_ns + self._skew * x_now)),
             ns_per_frame=self._nominal_ns * (1.0 + self._skew),
             uncertainty_ns=uncertainty_ns,
-            rate_uncertainty=2.0 * self._skew_sigma,
         )

@@ -122,19 +122,18 @@ class Mixer:
             np.clip(out, -1.0, 1.0, out=out)
 
 
-def soften(block: Samples, knee: float = KNEE) -> None:
-    """Bend what is louder than a level so that it stays below full scale; leave everything else as it is.
+def soften(block: Samples) -> None:
+    """Bend what is louder than :data:`KNEE` so that it stays below full scale; leave everything else as it is.
 
     Each sample for itself, so there is no gain that moves and could be heard moving. The curve, its slope and its bend
     have no step at the knee: y = k + (1 − k)·tanh((x − k)/(1 − k)).
 
     Args:
         block: float32, any shape, changed in place.
-        knee: amplitude from which on it bends, 0…1.
     """
-    if np.maximum.reduce(block, axis=None) <= knee and np.minimum.reduce(block, axis=None) >= -knee:
+    if np.maximum.reduce(block, axis=None) <= KNEE and np.minimum.reduce(block, axis=None) >= -KNEE:
         return
-    loud = np.abs(block) > knee
+    loud = np.abs(block) > KNEE
     samples = block[loud]
-    bent = knee + (1.0 - knee) * np.tanh((np.abs(samples) - knee) / (1.0 - knee))
+    bent = KNEE + (1.0 - KNEE) * np.tanh((np.abs(samples) - KNEE) / (1.0 - KNEE))
     block[loud] = np.copysign(bent, samples)

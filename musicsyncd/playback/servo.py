@@ -31,9 +31,6 @@ _SMOOTHING_NS = _TIME_CONSTANT_NS / 4
 MAX_CORRECTION = 300e-6
 """Half a cent, a tenth of what trained listeners tell apart one after the other; 2 ms take 7 s so."""
 
-MAX_CORRECTION_CHANGE_PER_S = 2 * MAX_CORRECTION / (_SMOOTHING_NS / 1e9)
-"""What the low-pass leaves of a change from one bound to the other, 1/s."""
-
 STEP_NS = 2 * NS_PER_MS
 """Beyond this a short fade is less of a disturbance than seconds beside the other speakers."""
 
@@ -70,11 +67,6 @@ class Plan:
 class Servo:
     """Makes a plan for each block, one after the other, each beginning where the last one ended.
 
-    Args:
-        time_constant_ns: in which the correction aims to undo an error.
-        max_correction: bound of the correction, as a ratio.
-        step_ns: error beyond which a block steps.
-
     Attributes:
         error_ns: the sync error before the last plan: when its first frame sounds minus when it should,
             positive is late.
@@ -84,17 +76,7 @@ class Servo:
         steps: how often the sound moved in one step.
     """
 
-    def __init__(
-        self,
-        *,
-        time_constant_ns: float = _TIME_CONSTANT_NS,
-        max_correction: float = MAX_CORRECTION,
-        step_ns: int = STEP_NS,
-    ) -> None:
-        self._time_constant_ns = time_constant_ns
-        self._smoothing_ns = time_constant_ns / 4
-        self._max_correction = max_correction
-        self._step_ns = step_ns
+    def __init__(self) -> None:
         self._next: tuple[int, float] | None = None
         self._correction = 0.0
         self.error_ns = 0.0
@@ -129,7 +111,7 @@ class Servo:
             return self._go_on(wanted_host_ns, 0.0, wanted_ns_per_frame, frames)
         start_ns, fraction_ns = self._next
         self.error_ns = (wanted_host_ns - start_ns) - fraction_ns
-        if must_step or abs(self.error_ns) > self._step_ns:
+        if must_step or abs(self.error_ns) > STEP_NS:
             old_ns_per_frame = wanted_ns_per_frame * (1.0 + self._correction)
             self.steps += 1
             self._correction = 0.0
@@ -148,10 +130,10 @@ class Servo:
 
     def _correct(self, duration_ns: float) -> None:
         """Move the correction towards what the error asks for, over the length of a block."""
-        target = self.error_ns / self._time_constant_ns
-        target = max(-self._max_correction, min(self._max_correction, target))
+        target = self.error_ns / _TIME_CONSTANT_NS
+        target = max(-MAX_CORRECTION, min(MAX_CORRECTION, target))
         # Exact for any length of block: the low-pass never goes beyond its target.
-        self._correction += (target - self._correction) * -math.expm1(-duration_ns / self._smoothing_ns)
+        self._correction += (target - self._correction) * -math.expm1(-duration_ns / _SMOOTHING_NS)
 
     def _go_on(self, start_ns: int, fraction_ns: float, ns_per_frame: float, frames: int) -> Plan:
         """Return the plan from here at this rate, and remember where it ends."""

@@ -265,12 +265,15 @@ class Transport:
                 return entry, frame
         return self.queue.current_entry, 0
 
-    def prepare_wanted(self, n: int) -> tuple[Entry, ...]:
-        """Return which of the current entry and those behind it, ``n`` in all, must be prepared yet."""
+    def upcoming(self, n: int) -> tuple[Entry, ...]:
+        """Return the current entry and those that play after it, without what cannot be played, ``n`` at most.
+
+        Args:
+            n: at least 1.
+        """
         entry = self.queue.current_entry
         current = (entry,) if entry is not None and not entry.fault else ()
-        wanted = (*current, *self.queue.following(n - len(current)))
-        return tuple(entry for entry in wanted if entry.track is None)
+        return (*current, *self.queue.following(n - len(current)))
 
     def snapshot(self, boot_id: str, now_host_ns: int) -> dict[str, object]:
         """Return the state as plain values for JSON; the queue is kept on its own.

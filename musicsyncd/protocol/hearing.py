@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from musicsyncd.clock.correction import Correction
@@ -19,7 +19,7 @@ from musicsyncd.clock.mapping import ClockMapping
 from musicsyncd.clock.receivers import Receivers
 from musicsyncd.protocol import wire
 from musicsyncd.protocol.reporting import ClockFigures
-from musicsyncd.units import NS_PER_S, HostNs, LocalNs
+from musicsyncd.units import NS_PER_S, LocalNs
 
 SETTLING_DURATION_NS = 2 * NS_PER_S
 """A clock that has just begun moves more than it is worth to compare."""
@@ -36,6 +36,10 @@ MAX_UNDER_WAY = 256
 
 class CorrectedClock(ClockFigures, Protocol):
     """A clock that takes corrections."""
+
+    @property
+    def estimate(self) -> ClockMapping | None:
+        """``mapping`` without the correction: what probes alone say."""
 
     def correct(self, correction_ns: int) -> None:
         """Take this off the estimate of the host's time from now on."""
@@ -56,15 +60,15 @@ class Ears:
 
     def hear(self, beacon: wire.Beacon, now_ns: int) -> None:
         """Note a beacon of the peer's own room that came by multicast at ``now_ns``, local."""
-        mapping = self._estimate
-        if mapping is None:
+        estimate = self._clock.estimate
+        if estimate is None:
             return
         if self._settled_ns is None:
             self._settled_ns = now_ns + SETTLING_DURATION_NS
         if now_ns < self._settled_ns:
             return
         mark = _mark(beacon.host_ns)
-        lateness_ns = self._correction.hear(mark, beacon.host_ns, LocalNs(now_ns), mapping)
+        lateness_ns = self._correction.hear(mark, beacon.host_ns, LocalNs(now_ns), estimate)
         if abs(lateness_ns) <= wire.MAX_LATENESS_NS:
             self._heard.append(wire.Heard(mark, lateness_ns))
 
@@ -81,7 +85,8 @@ class Ears:
 
     def correct(self) -> None:
         """Correct the clock, whenever its estimate has changed."""
-        estimate = self._estimate
+        # Without what corrections have made of it, or they would correct themselves.
+        estimate = self._clock.estimate
         if estimate is not None:
             self._clock.correct(self._correction.estimate_ns(estimate, self._clock.round_trip_ns // 2))
 
@@ -90,14 +95,6 @@ class Ears:
         self._heard.clear()
         self._correction.clear()
         self._settled_ns = None
-
-    @property
-    def _estimate(self) -> ClockMapping | None:
-        """What the probes say, without what corrections have made of that: or they would correct themselves."""
-        mapping = self._clock.mapping
-        if mapping is None:
-            return None
-        return replace(mapping, host_ns=HostNs(mapping.host_ns + self._clock.correction_ns))
 
 
 @dataclass(slots=True)

@@ -29,15 +29,16 @@ from musicsyncd.system.library_control import LibraryControl
 from musicsyncd.system.log import Throttle
 from musicsyncd.system.preparer import Preparer
 from musicsyncd.system.queue_control import QueueControl
+from musicsyncd.system.readying import Readying
 from musicsyncd.system.room import Room, kept_room, new_room
 from musicsyncd.system.speakers import Speakers, parse_volume
-from musicsyncd.system.status import peer_status, position_s, room_status, what_plays
+from musicsyncd.system.status import peer_status, position_s, room_status, waits_for, what_plays
 from musicsyncd.units import ns_to_s
 
 log = logging.getLogger(__name__)
 
-PREPARE_AHEAD = 4
-"""Entries that are hashed before they are due: enough to skip a few times without waiting."""
+PATIENCE_S = 5.0
+"""So long a command waits for its track to be read or converted; then the room waits, and says so in `status`."""
 
 MAX_ROOMS = 32
 
@@ -86,7 +87,7 @@ class Control:
         self.library: LibraryControl | None = None
         self._chance: Chance = random.Random() if chance is None else chance
         self._day_s = day_s
-        self._preparing: dict[str, asyncio.Task[None]] = {}
+        self._readying = Readying(self.preparer, self._after_reading)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._throttle = Throttle(log)
         self._unsaved = ""
@@ -137,8 +138,7 @@ class Control:
         self.preparer.close()
 
     def _rest(self) -> None:
-        for task in self._preparing.values():
-            task.cancel()
+        self._readying.close()
         for timer in self._timers.values():
             timer.cancel()
 
@@ -154,11 +154,8 @@ class Control:
 
     def media_path(self, content_id: bytes) -> Path | None:
         """Return the file whose bytes have this id, when it is in a queue."""
-        for room in self._rooms.values():
-            for entry in room.queue.entries:
-                if entry.track is not None and entry.track.content_id == content_id:
-                    return self.preparer.served(entry)
-        return None
+        found = (room.queue.find_content(content_id) for room in self._rooms.values())
+        return next((self.preparer.served(entry) for entry in found if entry is not None), None)
 
     # -- what sounds ---------------------------------------------------------------------------
 
@@ -172,17 +169,30 @@ class Control:
             return what_plays(room)
         found = await self.preparer.find(tracks)
         entries = room.queue.add(found.items, next_=True)
-        await self.prepare_entry(room, entries[0])
-        entry = room.queue.find(entries[0].number)
-        if entry is None or entry.fault:
-            self.after_change(room)
-            raise MediaError(entry.fault if entry is not None else "the track was removed meanwhile")
-        at_ns, now_ns = self.instant(room)
-        position = (room.queue.index_of(entry.number) or 0) + 1
-        room.transport.play(at_ns, now_ns, position)
-        self.after_change(room)
+        said = await self.play_entry(room, entries[0])
         more = f" and {len(entries) - 1} more" if len(entries) > 1 else ""
-        return f"{what_plays(room)}{more}{found.said()}"
+        return f"{said}{more}{found.said()}"
+
+    async def play_entry(self, room: Room, entry: Entry) -> str:
+        """Play an entry of the queue, and return what plays.
+
+        What plays goes on while the entry is prepared, but for no longer than :data:`PATIENCE_S`.
+
+        Raises:
+            MediaError: it cannot be played.
+        """
+        if entry.track is None and not entry.fault:
+            await asyncio.wait({self._readying.read(room, entry)}, timeout=PATIENCE_S)
+        here = room.queue.find(entry.number)
+        if here is None or here.fault:
+            self.after_change(room)
+            raise MediaError(here.fault if here is not None else "the track was removed meanwhile")
+        at_ns, now_ns = self.instant(room)
+        room.transport.play(at_ns, now_ns, (room.queue.index_of(here.number) or 0) + 1)
+        self.after_change(room)
+        if here.track is not None:
+            return what_plays(room)
+        return f"“{here.title}” plays as soon as it is ready: {waits_for(here, self.preparer.converting)}"
 
     async def begin(self, name: str, tracks: Iterable[str]) -> str:
         """Play these tracks now; what else was queued follows behind them."""
@@ -257,9 +267,10 @@ class Control:
             raise ControlError(f"{room.name!r} is the only room: make another first")
         moved = self.speakers.move_all(room.name, others[0])
         del self._rooms[room.name]
-        for waiting in (self._timers.pop(room.name, None), self._preparing.pop(room.name, None)):
-            if waiting is not None:
-                waiting.cancel()
+        self._readying.forget(room.name)
+        timer = self._timers.pop(room.name, None)
+        if timer is not None:
+            timer.cancel()
         self._node.remove_room(room.name)
         self._changed()
         self._database.remove_room(room.name)
@@ -313,7 +324,9 @@ class Control:
         now_ns = self._now_ns()
         return {
             "host": self._describe(),
-            "rooms": [room_status(one, now_ns, self._node.lead_duration_ns(one.name)) for one in self.rooms],
+            "rooms": [
+                room_status(one, now_ns, self._node.lead_duration_ns(one.name), self.preparer) for one in self.rooms
+            ],
             "peers": [peer_status(saved, info, now_ns) for saved, info in self.speakers.all()],
         }
 
@@ -351,7 +364,7 @@ class Control:
         self._save(room)
         self._note_begun(room)
         self._schedule(room)
-        self._prepare(room)
+        self._readying.look_ahead(room)
 
     def _say(self, room: Room) -> None:
         timeline = room.transport.timeline(self._now_ns())
@@ -402,24 +415,6 @@ class Control:
             log.info("room %s: %s", room.name, entry.title)
         self.after_change(room, queue_changed=False)
 
-    def _prepare(self, room: Room) -> None:
-        running = self._preparing.get(room.name)
-        if (running is None or running.done()) and self.preparer.wanted(room.queue, PREPARE_AHEAD):
-            self._preparing[room.name] = asyncio.ensure_future(self._prepare_ahead(room))
-
-    async def _prepare_ahead(self, room: Room) -> None:
-        while wanted := self.preparer.wanted(room.queue, PREPARE_AHEAD):
-            await self.prepare_entry(room, wanted[0])
-            if self._rooms.get(room.name) is not room:
-                return  # It was removed meanwhile.
+    def _after_reading(self, room: Room) -> None:
+        if self._rooms.get(room.name) is room:  # It may have been removed meanwhile.
             self.after_change(room)
-
-    async def prepare_entry(self, room: Room, entry: Entry) -> None:
-        """Find out what an entry's file decodes to, or note why it cannot be played."""
-        try:
-            track = await self.preparer.prepare(entry.path)
-        except MusicSyncError as error:
-            log.warning("room %s: left out: %s", room.name, error)
-            room.queue.set_fault(entry.number, str(error))
-        else:
-            room.queue.set_prepared(entry.number, track)

@@ -31,6 +31,7 @@ from musicsyncd.media.inspect import TrackInfo
 from musicsyncd.media.queue import Entry, Repeat
 from musicsyncd.playback.timeline import MAX_FADE_MS, Track
 from musicsyncd.system.schema import STEPS, VERSION
+from musicsyncd.text import encodable
 
 _T = TypeVar("_T")
 
@@ -250,7 +251,7 @@ class Database:
             self._connection.executemany(
                 "INSERT INTO played (room, began_s, path, title, artist, duration_s) VALUES (?, ?, ?, ?, ?, ?)",
                 [
-                    (name, one.began_s, _path_bytes(one.path), _text(one.title), _text(one.artist), one.duration_s)
+                    (name, one.began_s, _path_bytes(one.path), *map(encodable, (one.title, one.artist)), one.duration_s)
                     for one in played
                     if (one.began_s, _path_bytes(one.path)) not in known
                 ],
@@ -278,7 +279,7 @@ class Database:
             self._check_room_for("peers", MAX_PEERS, "peer_id", peer.peer_id)
             self._connection.execute(
                 "INSERT OR REPLACE INTO peers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                astuple(replace(peer, name=_text(peer.name))),
+                astuple(replace(peer, name=encodable(peer.name))),
             )
 
     def remove_peer(self, peer_id: bytes) -> None:
@@ -312,7 +313,7 @@ class Database:
                 (
                     _path_bytes(str(info.path)),
                     *(info.size_bytes, info.mtime_ns, content_id, info.rate_hz, info.frames, info.channels),
-                    *map(_text, (info.title, info.artist, info.album)),
+                    *map(encodable, (info.title, info.artist, info.album)),
                 ),
             )
             self._connection.execute(
@@ -407,7 +408,7 @@ def _why_not_open(path: Path, error: sqlite3.Error) -> str:
 
 def _entry_row(room: str, entry: Entry) -> tuple[object, ...]:
     track = None if entry.track is None else msgspec.msgpack.encode(entry.track)
-    title, artist, fault = _text(entry.title), _text(entry.artist), _text(entry.fault)
+    title, artist, fault = encodable(entry.title), encodable(entry.artist), encodable(entry.fault)
     return room, entry.number, _path_bytes(entry.path), title, artist, entry.duration_s, track, fault
 
 
@@ -418,11 +419,6 @@ def _path_bytes(path: str) -> bytes:
 
 def _path(path_bytes: bytes) -> str:
     return path_bytes.decode("utf-8", "surrogatepass")
-
-
-def _text(text: str) -> str:
-    """Return a text without the lone surrogates of file names that are no UTF-8, which SQLite refuses."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _decoded(data: bytes | None, kind: type[_T]) -> _T | None:

@@ -13,7 +13,7 @@ from musicsyncd.config import OPEN_ROOM_KEY, HostConfig
 from musicsyncd.media.replaygain import Loudness
 from musicsyncd.protocol.auth import http_token
 from musicsyncd.protocol.host import HostNode, PeerAppeared
-from musicsyncd.system.control import PREPARE_AHEAD, Control
+from musicsyncd.system.control import Control
 from musicsyncd.system.database import Database
 from musicsyncd.system.http_server import HttpServer
 from musicsyncd.system.interfaces import check
@@ -22,6 +22,7 @@ from musicsyncd.system.librarian import Librarian
 from musicsyncd.system.library_control import LibraryControl
 from musicsyncd.system.library_index import LibraryIndex
 from musicsyncd.system.monotonic import boot_identity, now_ns
+from musicsyncd.system.readying import PREPARE_AHEAD
 from musicsyncd.system.supervision import (
     DIES_WITH_PARENT,
     claim,
@@ -127,14 +128,7 @@ class HostDaemon:
 
     async def _speaker_for_ever(self) -> None:
         """Run a peer of our own beside us, and start it again when it ends."""
-        network, paths = self._config.network, self._config.paths
-        words = [sys.executable, "-m", "musicsyncd", "peer", "--name", self._config.name]
-        words += ["--host", f"127.0.0.1:{network.port}", "--port", str(network.port), "--group", network.group]
-        words += ["--state-dir", str(paths.state_dir / "speaker"), "--key-file", str(paths.key_file)]
-        for interface in network.interfaces:
-            words += ["--interface", interface]
-        if self._config.open:
-            words.append("--open")
+        words = [sys.executable, "-m", "musicsyncd", *speaker_words(self._config)]
         again_after_s = _SPEAKER_AGAIN_AFTER_S
         while True:
             began_ns = now_ns()
@@ -175,6 +169,19 @@ class HostDaemon:
             "open": self._config.open,
             "dropped": dict(self._node.dropped),
         }
+
+
+def speaker_words(config: HostConfig) -> list[str]:
+    """Return the command line of the peer that a host runs beside itself."""
+    network, paths = config.network, config.paths
+    words = ["peer", "--name", config.name, "--host", f"127.0.0.1:{network.port}", "--port", str(network.port)]
+    words += ["--group", network.group, "--state-dir", str(paths.state_dir / "speaker")]
+    words += ["--key-file", str(paths.key_file)]
+    for interface in network.interfaces:
+        words += ["--interface", interface]
+    for folder in config.library:
+        words += ["--library", folder]  # What lies on this disk already is not kept twice.
+    return [*words, "--open"] if config.open else words
 
 
 def _environment() -> dict[str, str]:

@@ -25,6 +25,7 @@ from musicsyncd.media.playlist import read_playlist
 from musicsyncd.media.queue import MAX_QUEUE
 from musicsyncd.system.librarian import Librarian
 from musicsyncd.system.library_index import Album, Artist, Hit, LibraryIndex
+from musicsyncd.text import listed
 
 TRACK_PREFIX = "library:"
 """Before a track's number where a path may stand, too: ``play library:17``."""
@@ -187,11 +188,10 @@ class LibraryControl:
 
     def _of_playlist(self, name: str) -> Picked:
         playlist = read_playlist(Path(name), self._librarian.roots)
-        left_out = "; ".join(playlist.refused[:MAX_SAID])
-        more = f" (and {len(playlist.refused) - MAX_SAID:,} more)" if len(playlist.refused) > MAX_SAID else ""
+        left_out = listed(playlist.refused, MAX_SAID)
         if not playlist.paths:
-            raise MediaError(f"nothing of {shown(Path(name))} can be played: {left_out or 'it is empty'}{more}")
-        return Picked(playlist.paths, f"; left out: {left_out}{more}" if left_out else "")
+            raise MediaError(f"nothing of {shown(Path(name))} can be played: {left_out or 'it is empty'}")
+        return Picked(playlist.paths, f"; left out: {left_out}" if left_out else "")
 
 
 def is_number(track: str) -> bool:
@@ -242,10 +242,9 @@ def _only(found: Sequence[_T], what: str, name: str) -> _T:
         return found[0]
     if not found:
         raise MediaError(f"the library has no {what} {printable(name)!r}: see `musicsyncd search`")
-    said = "; ".join(_said(one) for one in found[:MAX_SAID])
-    more = f" and {len(found) - MAX_SAID:,} more" if len(found) > MAX_SAID else ""
+    said = listed([_said(one) for one in found], MAX_SAID)
     hint = "add --artist, or name the folder with --folder" if what == "album" else "write more of the name"
-    raise MediaError(f"{len(found):,} {what}s are called {printable(name)!r}: {said}{more}; {hint}")
+    raise MediaError(f"{len(found):,} {what}s are called {printable(name)!r}: {said}; {hint}")
 
 
 def _said(one: object) -> str:

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from musicsyncd.errors import ConfigError, MediaError
 from musicsyncd.media.library import Gone, Read, Stamp, album_home, folded
+from musicsyncd.text import encodable
 
 log = logging.getLogger(__name__)
 
@@ -401,7 +402,8 @@ def _number_of(run: sqlite3.Connection, path: str) -> int | None:
 def _put(run: sqlite3.Connection, number: int | None, read: Read) -> None:
     """Write a file's row, with the number that it had if it was known, and its words."""
     folder, name = os.path.split(read.path)
-    file = (os.fsencode(read.path), os.fsencode(folder), read.stamp.size_bytes, read.stamp.mtime_ns, _text(read.reason))
+    path, reason = os.fsencode(read.path), encodable(read.reason)
+    file = (path, os.fsencode(folder), read.stamp.size_bytes, read.stamp.mtime_ns, reason)
     tags = read.tags
     if tags is None:
         run.execute(
@@ -413,19 +415,14 @@ def _put(run: sqlite3.Connection, number: int | None, read: Read) -> None:
     texts = (tags.title, tags.artist, tags.album, tags.album_artist, tags.genre)
     numbers = (tags.disc, tags.track, tags.year, tags.duration_s, tags.rate_hz)
     gains = (tags.track_gain.gain_db, tags.track_gain.peak, tags.album_gain.gain_db, tags.album_gain.peak)
-    home = _text(album_home(read.path, tags)) if tags.album else ""
+    home = encodable(album_home(read.path, tags)) if tags.album else ""
     keys = (folded(tags.artist), folded(tags.album_artist), folded(tags.album), home)
     cursor = run.execute(
         f"INSERT OR REPLACE INTO tracks VALUES (?{', ?' * 23})",
         (number, *file, *texts, *numbers, *gains, *keys),
     )
-    rest = f"{tags.genre} {tags.year or ''} {_text(os.path.splitext(name)[0])}"
+    rest = f"{tags.genre} {tags.year or ''} {encodable(os.path.splitext(name)[0])}"
     run.execute(
         "INSERT INTO words (rowid, title, artist, album, album_artist, rest) VALUES (?, ?, ?, ?, ?, ?)",
         (cursor.lastrowid, *texts[:4], rest),
     )
-
-
-def _text(text: str) -> str:
-    """Return a text without the lone surrogates of file names that are no UTF-8, which SQLite refuses."""
-    return text.encode("utf-8", "replace").decode("utf-8")

@@ -13,14 +13,16 @@ import contextlib
 import logging
 import os
 import sqlite3
+import stat
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from musicsyncd.errors import MediaError
-from musicsyncd.media.inspect import AUDIO_SUFFIXES, MAX_FOLDERS, content_id
+from musicsyncd.media.inspect import MAX_FOLDERS, content_id, walk
 from musicsyncd.playback.timeline import Track
 
 log = logging.getLogger(__name__)
@@ -91,7 +93,7 @@ class OwnFiles:
             if found is None:
                 return None
             path, stamp = found
-            if _stamp(os.fsencode(path)) == stamp:
+            if _stamp(path) == stamp:
                 return path
             del self._known[content_id]  # It was changed: look again.
             return None
@@ -135,18 +137,19 @@ class OwnFiles:
     def _walk(self, database: sqlite3.Connection) -> None:
         """Note every file; between folders, answer who asks."""
         began_s = time.monotonic()
-        walk = int(database.execute("SELECT coalesce(max(walk), 0) + 1 FROM files").fetchone()[0])
+        walk_number = int(database.execute("SELECT coalesce(max(walk), 0) + 1 FROM files").fetchone()[0])
         count = 0
-        for files in _folders(self._folders):
+        for paths in islice(walk(self._folders), MAX_FOLDERS):
+            files = [(os.fsencode(path), *stamp, walk_number) for path in paths if (stamp := _stamp(path)) is not None]
             count += len(files)
             if self._closing or count > MAX_FILES:
                 break
             with database:
-                database.executemany(_NOTE, [(path, *stamp, walk) for path, stamp in files])
+                database.executemany(_NOTE, files)
             self._answer(database)
         else:
             with database:
-                database.execute("DELETE FROM files WHERE walk != ?", (walk,))
+                database.execute("DELETE FROM files WHERE walk != ?", (walk_number,))
         with self._lock:
             for unknown in [one for one, found in self._known.items() if found is None]:
                 del self._known[unknown]  # It may have come meanwhile.
@@ -202,37 +205,10 @@ def _opened(index: Path) -> sqlite3.Connection:
     return database
 
 
-def _stamp(path: bytes) -> _Stamp | None:
+def _stamp(path: str | bytes | Path) -> _Stamp | None:
+    """Return an ordinary file's size and time of change, None for what is none."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
         return None
-    return status.st_size, status.st_mtime_ns
-
-
-def _folders(roots: Sequence[str]) -> Iterator[list[tuple[bytes, _Stamp]]]:
-    """Yield the music files of every folder with their stamps, each real folder once."""
-    waiting = [os.fsencode(root) for root in roots]
-    seen: set[tuple[int, int]] = set()
-    while waiting and len(seen) < MAX_FOLDERS:
-        folder = waiting.pop()
-        files: list[tuple[bytes, _Stamp]] = []
-        try:
-            status = os.stat(folder)
-            if (status.st_dev, status.st_ino) in seen:
-                continue  # Symbolic links lead here a second time.
-            seen.add((status.st_dev, status.st_ino))
-            with os.scandir(folder) as found:
-                entries = list(found)
-        except OSError:
-            continue
-        for entry in entries:
-            if entry.name.startswith(b"."):
-                continue
-            with contextlib.suppress(OSError):
-                if entry.is_dir():
-                    waiting.append(entry.path)
-                elif os.path.splitext(os.fsdecode(entry.name))[1].lower() in AUDIO_SUFFIXES and entry.is_file():
-                    of_file = entry.stat()
-                    files.append((entry.path, (of_file.st_size, of_file.st_mtime_ns)))
-        yield files
+    return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None

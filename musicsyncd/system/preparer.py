@@ -14,7 +14,7 @@ import contextlib
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +23,13 @@ from musicsyncd.errors import MediaError, MusicSyncError
 from musicsyncd.media.convert import CancelledError, must_convert
 from musicsyncd.media.converted import Converted, ConvertedFolder
 from musicsyncd.media.inspect import TrackInfo, content_id, find_tracks, inspect, shown, to_track
-from musicsyncd.media.queue import Entry, Item, Queue
+from musicsyncd.media.queue import Entry, Item
 from musicsyncd.media.replaygain import Loudness, gain_db
 from musicsyncd.media.tags import read_tags
 from musicsyncd.playback.timeline import Track
 from musicsyncd.system.database import Database
 from musicsyncd.system.monotonic import now_ns
+from musicsyncd.text import listed
 from musicsyncd.units import NS_PER_S
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ LOOK_AGAIN_DURATION_NS = 60 * NS_PER_S
 """So long what was found out about a file is believed, when its entry is about to play."""
 
 MAX_LOOKED = 1000
-"""Files whose last look is remembered: more than are about to play in all rooms together."""
+"""Files whose last look, and whose damage, is remembered: more than are about to play in all rooms together."""
 
 CONVERTING_THREADS = 2
 """One converts ahead, one what somebody wants to hear now; more would take the processor from the music."""
@@ -61,8 +62,7 @@ class Found:
         """Return the faults as the end of a sentence, or nothing."""
         if not self.faults:
             return ""
-        more = f" (and {len(self.faults) - MAX_SAID_FAULTS} more)" if len(self.faults) > MAX_SAID_FAULTS else ""
-        return "; left out: " + "; ".join(self.faults[:MAX_SAID_FAULTS]) + more
+        return "; left out: " + listed(self.faults, MAX_SAID_FAULTS)
 
 
 class Preparer:
@@ -71,11 +71,13 @@ class Preparer:
     Attributes:
         loudness: whether tracks are made equally loud.
         converting: by path, how much of a file is converted, 0…1.
+        damage: by path, what was left out of a file as it was converted; since this start.
     """
 
     def __init__(self, database: Database) -> None:
         self.loudness = Loudness()
         self.converting: dict[str, float] = {}
+        self.damage: OrderedDict[str, str] = OrderedDict()
         self._database = database
         self._folder: ConvertedFolder | None = None
         self._closing = threading.Event()
@@ -106,7 +108,7 @@ class Preparer:
         """
         found = await asyncio.get_running_loop().run_in_executor(self._pool, _find, tuple(paths))
         if not found.items:
-            raise MediaError("; ".join(found.faults[:MAX_SAID_FAULTS]) or "no track was named")
+            raise MediaError(listed(found.faults, MAX_SAID_FAULTS) or "no track was named")
         for fault in found.faults:
             log.warning("%s", fault)
         return found
@@ -136,11 +138,10 @@ class Preparer:
         flac = await loop.run_in_executor(self._pool, inspect, made.path)
         return to_track(flac, made.content_id, louder_db)
 
-    def wanted(self, queue: Queue, n: int) -> tuple[Entry, ...]:
-        """Return which of the current entry and those behind it, ``n`` in all, must be prepared, or looked at again."""
-        entry, now = queue.current_entry, now_ns()
-        current = (entry,) if entry is not None and not entry.fault else ()
-        return tuple(one for one in (*current, *queue.following(n - len(current))) if self._is_due(one, now))
+    def due(self, entries: Iterable[Entry]) -> tuple[Entry, ...]:
+        """Return which of these must be prepared, or looked at again."""
+        now = now_ns()
+        return tuple(entry for entry in entries if self._is_due(entry, now))
 
     def served(self, entry: Entry) -> Path:
         """Return the file with the bytes of an entry's track: what it was turned into, or its own."""
@@ -179,7 +180,7 @@ class Preparer:
     def _convert(self, info: TrackInfo, source_id: bytes) -> Converted:
         """Convert a file; runs in a thread."""
         assert self._folder is not None, "only what there is a folder for is converted"
-        path, began_ns = shown(info.path), now_ns()
+        path, began_ns = str(info.path), now_ns()
 
         def progress(done_frames: int, all_frames: int) -> None:
             if self._closing.is_set():
@@ -189,12 +190,16 @@ class Preparer:
         try:
             made = self._folder.make(info, source_id, progress)
         except CancelledError:
-            raise MediaError(f"{path} was not converted to the end: the host stops") from None
+            raise MediaError(f"{shown(info.path)} was not converted to the end: the host stops") from None
         finally:
             self.converting.pop(path, None)
         for fault in made.faults[:MAX_SAID_FAULTS]:
-            log.warning("%s: %s", path, fault)
-        log.info("%s: turned into FLAC in %.1f s", path, (now_ns() - began_ns) / NS_PER_S)
+            log.warning("%s: %s", shown(info.path), fault)
+        if made.faults:
+            self.damage[path] = made.faults[0]
+            while len(self.damage) > MAX_LOOKED:
+                self.damage.popitem(last=False)
+        log.info("%s: turned into FLAC in %.1f s", shown(info.path), (now_ns() - began_ns) / NS_PER_S)
         return made
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
-from musicsyncd.errors import ControlError, MediaError
+from musicsyncd.errors import ControlError
 from musicsyncd.media.library import folded
 from musicsyncd.media.queue import Entry, Queue, Repeat
 from musicsyncd.playback.timeline import MAX_FADE_MS
-from musicsyncd.system.status import history_status, queue_status, what_plays
+from musicsyncd.system.status import history_status, queue_status
+from musicsyncd.text import listed
 
 if TYPE_CHECKING:
     from musicsyncd.system.control import Control
@@ -37,7 +38,7 @@ class QueueControl:
 
     def show(self, name: str) -> dict[str, Any]:
         """Return a room's queue for programs."""
-        return queue_status(self._control.room(name))
+        return queue_status(self._control.room(name), self._control.preparer.damage)
 
     def history(self, name: str) -> dict[str, Any]:
         """Return what sounded in a room of late for programs, the newest first."""
@@ -95,16 +96,7 @@ class QueueControl:
             entry = room.queue.at_position(position)
         else:
             entry = _meant(room.queue, words)
-        if entry.track is None and not entry.fault:  # Until it is prepared, what plays goes on.
-            await self._control.prepare_entry(room, entry)
-        here = room.queue.find(entry.number)
-        if here is None or here.fault:
-            self._control.after_change(room)
-            raise MediaError(here.fault if here is not None else "the track was removed meanwhile")
-        at_ns, now_ns = self._control.instant(room)
-        room.transport.play(at_ns, now_ns, (room.queue.index_of(entry.number) or 0) + 1)
-        self._control.after_change(room)
-        return what_plays(room)
+        return await self._control.play_entry(room, entry)
 
     def undo(self, name: str) -> str:
         """Take back the newest change of the queue."""
@@ -169,6 +161,5 @@ def _meant(queue: Queue, words: str) -> Entry:
         return (exact if len(exact) == 1 else found)[0][1]
     if not found:
         raise ControlError(f"no track of the queue has the words {words[:60]!r}")
-    said = ", ".join(f"{position} “{entry.title}”" for position, entry in found[:MAX_SAID])
-    more = f" and {len(found) - MAX_SAID} more" if len(found) > MAX_SAID else ""
-    raise ControlError(f"{len(found)} tracks have the words {words[:60]!r}: {said}{more}; say which position")
+    said = listed([f"{position} “{entry.title}”" for position, entry in found], MAX_SAID, ", ")
+    raise ControlError(f"{len(found)} tracks have the words {words[:60]!r}: {said}; say which position")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from musicsyncd.media.entry import Entry
 from musicsyncd.protocol.host import PeerInfo
 from musicsyncd.protocol.wire import ClockStats, PlaybackStats
 from musicsyncd.system.database import SavedPeer
 from musicsyncd.units import ns_to_ms, ns_to_s, ns_to_us
 
 if TYPE_CHECKING:
+    from musicsyncd.system.preparer import Preparer
     from musicsyncd.system.room import Room
 
 
-def room_status(room: Room, now_host_ns: int, lead_duration_ns: int) -> dict[str, Any]:
-    """Return what a room does."""
+def room_status(room: Room, now_host_ns: int, lead_duration_ns: int, preparer: Preparer) -> dict[str, Any]:
+    """Return what a room does, and what it waits for."""
     queue, transport = room.queue, room.transport
     entry, _ = transport.position(now_host_ns)
     shown = None
@@ -27,7 +30,9 @@ def room_status(room: Room, now_host_ns: int, lead_duration_ns: int) -> dict[str
             "duration_s": entry.duration_s,
             "rate_hz": track.rate_hz if track is not None else None,
             "channels": track.channels if track is not None else None,
+            "damage": preparer.damage.get(entry.path, ""),
         }
+    waiting = transport.waiting
     return {
         "name": room.name,
         "mode": transport.mode,
@@ -35,6 +40,7 @@ def room_status(room: Room, now_host_ns: int, lead_duration_ns: int) -> dict[str
         "muted": room.muted,
         "revision": room.said.revision if room.said is not None else 0,
         "track": shown,
+        "waits_for": waits_for(waiting, preparer.converting) if waiting is not None else "",
         "position_s": round(position_s(room, now_host_ns), 3),
         "queue_length": len(queue),
         "queue_position": queue.current + 1 if queue.current is not None else None,
@@ -53,6 +59,13 @@ def position_s(room: Room, now_host_ns: int) -> float:
     return frame / entry.track.rate_hz if entry is not None and entry.track is not None else 0.0
 
 
+def waits_for(entry: Entry, converting: Mapping[str, float]) -> str:
+    """Return what has to happen before an entry can play, in words; ``converting`` is by path, 0…1."""
+    if entry.path in converting:
+        return f"it is being turned into FLAC, {converting[entry.path]:.0%}"
+    return "it is about to begin" if entry.track is not None else "it is being read"
+
+
 def what_plays(room: Room) -> str:
     """Return in a line for people what a room plays."""
     entry = room.queue.current_entry
@@ -63,8 +76,8 @@ def what_plays(room: Room) -> str:
     return f"{verb} “{entry.title}”{by}"
 
 
-def queue_status(room: Room) -> dict[str, Any]:
-    """Return a room's queue."""
+def queue_status(room: Room, damage: Mapping[str, str]) -> dict[str, Any]:
+    """Return a room's queue; ``damage`` says by path what was left out of a file."""
     return {
         "room": room.name,
         "revision": room.queue.revision,
@@ -79,6 +92,7 @@ def queue_status(room: Room) -> dict[str, Any]:
                 "duration_s": entry.duration_s,
                 "current": index == room.queue.current,
                 "fault": entry.fault,
+                "damage": damage.get(entry.path, ""),
             }
             for index, entry in enumerate(room.queue.entries)
         ],

@@ -190,9 +190,7 @@ def bench_dac() -> None:
 def bench_pointer() -> None:
     """Print how well cards in steps are known over ALSA, as PortAudio reads them when it is woken at ticks of 1 ms."""
     spans_s = ((0.5, 1), (1, 3), (3, 10), (10, 30))
-    print(
-        "\nA card read at ticks of 1 ms, 8 seeds, −40…+60 ppm, 0.2 % of looks interrupted: worst phase in µs"
-    )
+    print("\nA card read at ticks of 1 ms, 8 seeds, −40…+60 ppm, 0.2 % of looks interrupted: worst phase in µs")
     print(f"{'':42}" + "".join(f"{a:>9} … {b:<4} s" for a, b in spans_s) + "   rms rate in ppm at 10 s")
     for grain in (1, 48, 480):
         for keeps_back in (False, True):

@@ -148,11 +148,14 @@ def fed(clock, since_s, until_s, offset_ns=OFFSET_NS):
 def test_a_correction_is_taken_off_the_hosts_time_and_a_reset_ends_it():
     clock = HostClock()
     clock.correct(5000)
-    assert clock.mapping is None
-    fed(clock, 0, 5)
-    corrected = clock.mapping.host_at(LocalNs(LOCAL_NS))
+    assert clock.mapping is clock.estimate is None
+    fed(clock, 0, 0.75)
+    assert clock.mapping is clock.estimate is None, "three exchanges are too few"
+    fed(clock, 0.75, 5)
+    assert clock.mapping.host_at(LocalNs(LOCAL_NS)) == clock.estimate.host_at(LocalNs(LOCAL_NS)) - 5000
+    estimate = clock.estimate
     clock.correct(0)
-    assert corrected == clock.mapping.host_at(LocalNs(LOCAL_NS)) - 5000
+    assert clock.mapping == clock.estimate == estimate
     clock.correct(5000)
     assert clock.correction_ns == 5000
     clock.reset()

@@ -132,13 +132,28 @@ def test_a_step_is_held_back_then_followed():
     before = clock.mapping
     assert not clock.observe(path.exchange(30.0))
     assert not clock.observe(path.exchange(30.25))
-    assert clock.is_step_pending
     assert clock.mapping == before
     assert clock.observe(path.exchange(30.5))
     assert clock.steps == 1
-    assert not clock.is_step_pending
     assert abs(path.error_us(clock, 30.5)) < 60
     assert clock.skew_ppm == pytest.approx(60, abs=2)
+
+
+def test_a_plausible_exchange_ends_what_was_held_back_for_a_step():
+    path, clock = Path(), HostClock()
+    path.run(clock, 0, 30)
+    for at_s, step_ns, is_taken in (
+        (30.00, 7_000_000, False),
+        (30.25, 0, False),
+        (30.50, -7_000_000, True),
+        (30.75, 7_000_000, False),
+        (31.00, 0, False),
+    ):
+        path.change(at_s, step_ns=step_ns)
+        assert clock.observe(path.exchange(at_s)) is is_taken
+    assert clock.steps == 0
+    assert clock.observe(path.exchange(31.25))
+    assert clock.steps == 1
 
 
 def test_wild_exchanges_that_do_not_agree_change_nothing():

@@ -79,6 +79,17 @@ def test_the_longest_unused_goes_and_what_plays_stays(folder, sources):
     assert newest.path.exists()
 
 
+def test_of_a_small_disk_a_tenth_is_taken(folder, sources):
+    disk_bytes = 1 << 40
+    kept = roomy(folder, disk=lambda _folder: (1 << 40, disk_bytes))
+    made = [kept.make(*source, quietly) for source in sources[:2]]
+    assert all(one.path.exists() for one in made)
+    os.utime(made[0].path, ns=(0, 10**18))
+    disk_bytes = 10 * sum(one.path.stat().st_size for one in made)
+    newest = kept.make(*sources[2], quietly)
+    assert [one.path.exists() for one in (*made, newest)] == [False, True, True]
+
+
 def test_no_more_files_than_there_may_be(folder, sources, monkeypatch):
     monkeypatch.setattr(module, "MAX_FILES", 2)
     kept = roomy(folder)

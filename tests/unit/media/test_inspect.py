@@ -11,7 +11,7 @@ from media_files import FRAMES, RATE_HZ, sound
 
 from musicsyncd.errors import MediaError
 from musicsyncd.media import inspect as module
-from musicsyncd.media.inspect import content_id, find_tracks, inspect, to_track
+from musicsyncd.media.inspect import content_id, find_tracks, inspect, look_into, natural_key, to_track, walk
 
 
 def line(error: pytest.ExceptionInfo[MediaError]) -> str:
@@ -119,6 +119,33 @@ def test_a_folder_is_sorted_as_a_person_would(tmp_path):
     assert found == ["CD2/Track 1.ogg", "CD2/track 2.mp3", "CD2/track 10.FLAC", "CD10/1.flac", "intro.wav"]
 
 
+def test_the_order_of_names():
+    names = ["b/1", "a/10 x", "a/2 x", "A/3", "a/x", "²"]
+    assert sorted(names, key=natural_key) == ["a/2 x", "A/3", "a/10 x", "a/x", "b/1", "²"]
+
+
+def test_a_walk_yields_the_music_of_each_real_folder_once(tmp_path, monkeypatch):
+    names = ("in/1.wav", "in/deep/2.flac", "in/deep/cover.jpg", "locked/3.wav", ".hidden/4.wav", "in/.5.wav")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "in" / "up").symlink_to(tmp_path)
+    (tmp_path / "loop.wav").symlink_to("loop.wav")
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    roots = [f"{tmp_path}/in", f"{tmp_path}/none", "/x\0y"]
+    found = sorted(sorted(os.path.basename(path) for path in files) for files in walk(roots))
+    assert found == [[], ["1.wav"], ["2.flac"], ["loop.wav"]], "the folder that cannot be read is there, and empty"
+    folders, files = look_into(f"{tmp_path}/in")
+    assert (sorted(folders), files) == ([f"{tmp_path}/in/deep", f"{tmp_path}/in/up"], [f"{tmp_path}/in/1.wav"])
+
+
 def test_links_in_a_circle_end(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "1.wav").touch()
@@ -144,6 +171,11 @@ def test_folders_without_music_or_with_too_much_are_refused(tmp_path, monkeypatc
     (tmp_path / "a" / "b" / "c").mkdir(parents=True)
     with pytest.raises(MediaError, match="more than"):
         find_tracks(tmp_path)
+    (tmp_path / "a" / "b" / "1.wav").touch()
+    with pytest.raises(MediaError, match="more than 2 folders"):
+        find_tracks(tmp_path / "a")
+    (tmp_path / "a" / "b" / "c").rmdir()
+    assert find_tracks(tmp_path / "a") == [tmp_path / "a" / "b" / "1.wav"]
 
 
 def test_a_file_that_grows_while_it_is_hashed_is_refused(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 
 import numpy as np
@@ -8,9 +9,12 @@ import pytest
 import soundfile
 from media_files import RATE_HZ, bursts
 
+from musicsyncd.errors import MediaError
+from musicsyncd.media import convert as convert_module
 from musicsyncd.media.convert import convert, must_convert
 from musicsyncd.media.inspect import inspect
-from musicsyncd.media.ogg import read_pages
+from musicsyncd.media.ogg import length, read_pages
+from musicsyncd.media.sources import is_whole_ogg
 
 FRAMES = 20 * 48_000
 KINDS = {"VORBIS": 44_100, "OPUS": 48_000}
@@ -79,12 +83,63 @@ def test_what_is_not_whole(oggs, change):
     assert pages.runs
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_length_is_told_by_the_first_and_the_last_page(oggs, kind):
+    data = oggs[kind].read_bytes()
+    pages = offsets(data)
+    assert length(io.BytesIO(data)) == (KINDS[kind], FRAMES / KINDS[kind])
+    cut = length(io.BytesIO(data[: pages[-1] + 20]))
+    (granule,) = struct.unpack_from("<q", data, pages[-2] + 6)
+    assert cut == (KINDS[kind], (granule - read_pages(io.BytesIO(data)).pre_skip) / KINDS[kind])
+    for odd in ({4: 1}, {14: data[14] ^ 1}, {6: 255} | dict.fromkeys(range(7, 14), 255)):
+        last = bytearray(data[pages[-1] :])
+        for at, byte in odd.items():
+            last[at] = byte
+        assert length(io.BytesIO(data[: pages[-1]] + bytes(last))) == cut, "another version, another stream, no end"
+    assert length(io.BytesIO(data[: pages[1]])) is None, "there is no sound yet"
+
+
+@pytest.mark.parametrize("packet", [b"\x01vorbis" + b"\1" * 8, b"\x01vorbis" + bytes(40), b"OpusHead\1\2", b"\x7fFLAC"])
+def test_a_header_that_is_short_odd_or_of_another_codec_tells_no_length(packet):
+    page = b"OggS\0\2" + bytes(20) + bytes([1, len(packet)]) + packet
+    end = b"OggS\0\4" + (48_000).to_bytes(8, "little") + bytes(13)
+    assert length(io.BytesIO(page + end)) is None
+
+
 def test_what_is_no_ogg_has_no_pages():
     for data in (b"", b"OggS", b"no music" * 100_000, b"OggS" * 100_000):
         pages = read_pages(io.BytesIO(data))
         assert not pages.whole
         assert pages.runs == ()
         assert pages.codec == ""
+        assert length(io.BytesIO(data)) is None
+
+
+def test_the_pages_of_a_file_are_looked_through_again_only_when_it_has_changed(oggs, tmp_path, monkeypatch):
+    asked: list[str] = []
+    monkeypatch.setattr(convert_module, "is_whole_ogg", lambda path: (asked.append(path.name), is_whole_ogg(path))[1])
+    path = tmp_path / "x.opus"
+    path.write_bytes(oggs["OPUS"].read_bytes())
+    assert [must_convert(inspect(path)) for _ in range(3)] == [False] * 3
+    assert len(asked) == 1
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(5, 5))
+    assert [must_convert(inspect(path)) for _ in range(2)] == [True] * 2
+    assert len(asked) == 2
+    path.write_bytes(data + bytes(5))
+    os.utime(path, ns=(5, 5))
+    assert must_convert(inspect(path))
+    assert len(asked) == 3
+    gone = inspect(path)
+    os.utime(path, ns=(6, 6))
+    info = inspect(path)
+    path.unlink()
+    assert must_convert(gone), "as it was then"
+    for _ in range(2):
+        with pytest.raises(MediaError, match="cannot be read"):
+            must_convert(info)
 
 
 def flac_of(path, tmp_path) -> tuple[np.ndarray, list[str]]:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 
+import pytest
+
 from musicsyncd.media.mpeg import sound_stretches
 from musicsyncd.media.pieces import Pieces
 
@@ -18,6 +20,11 @@ def test_stretches_of_a_file_are_one_file():
     assert pieces.read(4) == data[8:10] + data[50:52]
     assert pieces.seek(-3, 1) == 9
     assert pieces.readinto(bytearray(100)) == 12
+    with pytest.raises(ValueError, match="no position -1"):
+        pieces.seek(-22, 2)
+    assert pieces.tell() == 21
+    assert pieces.seek(5, 2) == 26
+    assert pieces.read() == b""
     assert Pieces(io.BytesIO(data), []).read() == b""
 
 

@@ -142,6 +142,18 @@ def test_preparing_and_faults_change_one_entry_and_only_if_it_is_there():
     assert queue.entries == (second,)
 
 
+def test_an_entry_is_found_by_what_its_track_is_as_long_as_it_is_here():
+    queue = made("ab")
+    assert queue.find_content(TRACK.content_id) is None
+    queue.set_prepared(queue.entries[1].number, TRACK)
+    assert queue.find_content(TRACK.content_id) is queue.entries[1]
+    assert queue.find_content(bytes([1]) * 32) is None
+    queue.remove([2])
+    assert queue.find_content(TRACK.content_id) is None
+    queue.undo()
+    assert queue.find_content(TRACK.content_id) is queue.entries[1]
+
+
 def test_the_revision_rises_when_positions_mean_something_else_and_only_then():
     queue = made("abc", "a")
     revision = queue.revision

@@ -301,8 +301,8 @@ def test_what_is_promised_to_parts_is_not_free(tmp_path):
 
 
 def test_of_a_large_disk_256_mib_are_enough():
-    assert store_module._reserve(1 << 40) == 256 << 20
-    assert store_module._reserve(1 << 30) == (1 << 30) // 10
+    assert store_module.reserve_bytes(1 << 40) == 256 << 20
+    assert store_module.reserve_bytes(1 << 30) == (1 << 30) // 10
 
 
 def test_the_number_of_files_is_bounded(tmp_path, monkeypatch):

@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musicsyncd.playback.servo import MAX_CORRECTION, MAX_CORRECTION_CHANGE_PER_S, STEP_NS, Plan, Servo
+from musicsyncd.playback.servo import MAX_CORRECTION, STEP_NS, Plan, Servo
 
 NS_PER_FRAME = 1e9 / 48000
 BLOCK = 1024
 START_NS = 7_000_000_000_000
 BLOCK_S = BLOCK / 48000
+MAX_CORRECTION_CHANGE_PER_S = 2 * MAX_CORRECTION / 0.375
+"""What a low-pass of 0.375 s leaves of a change from one bound to the other."""
 
 
 def wanted_ns(frame: int, ppm: float = 0.0, offset_ns: float = 0.0) -> int:

@@ -261,7 +261,6 @@ def test_an_entry_in_preparation_is_waited_for_and_not_passed_over():
     room.do("play")
     assert room.transport.waiting == room.queue.entries[0]
     assert room.transport.timeline(room.now).segments == ()
-    assert [e.title for e in room.transport.prepare_wanted(2)] == ["a", "b"]
     room.pass_time(3 * S)
     room.queue.set_prepared(1, track(10))
     room.do("rebuild")
@@ -274,6 +273,21 @@ def test_an_entry_in_preparation_is_waited_for_and_not_passed_over():
     room.queue.set_prepared(3, track(10))
     room.do("rebuild")
     assert (room.current, room.sounds(room.at)) == ("c", "c")
+
+
+def test_what_is_upcoming_is_the_current_entry_and_what_plays_after_it():
+    def upcoming(n: int) -> str:
+        return "".join(entry.title for entry in room.transport.upcoming(n))
+
+    room = Room("abcde")
+    assert upcoming(2) == "ab", "nothing is current yet"
+    room.do("play", 2)
+    assert (upcoming(1), upcoming(3), upcoming(99)) == ("b", "bcd", "bcde")
+    room.queue.set_fault(4, "broken")
+    assert upcoming(3) == "bce"
+    # What cannot be played takes no place, not even as the current one.
+    room.queue.set_fault(2, "broken")
+    assert upcoming(2) == "ce"
 
 
 def test_a_track_prepared_in_time_follows_without_a_gap_and_one_too_late_at_the_instant():

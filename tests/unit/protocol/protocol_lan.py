@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from musicsyncd.clock.exchange import Exchange
 from musicsyncd.clock.mapping import ClockMapping
@@ -14,6 +14,7 @@ from musicsyncd.protocol.auth import HOST_PURPOSE, PEER_PURPOSE, Opener, Sealer,
 from musicsyncd.protocol.host import HostNode, RoomState
 from musicsyncd.protocol.node import Address, Outgoing
 from musicsyncd.protocol.peer import PeerNode
+from musicsyncd.units import HostNs
 
 KEY = bytes(range(32))
 HOST_ID = b"host-one"
@@ -38,12 +39,16 @@ class FakeClock:
         self.correction_ns = 0
 
     @property
-    def mapping(self) -> ClockMapping | None:
+    def estimate(self) -> ClockMapping | None:
         if len(self.exchanges) < 4:
             return None
         last = self.exchanges[-1]
-        host_ns = last.received_local_ns + last.offset_ns - self.correction_ns
-        return ClockMapping(last.received_local_ns, host_ns, 0.0, 1000)
+        return ClockMapping(last.received_local_ns, HostNs(last.received_local_ns + last.offset_ns), 0.0, 1000)
+
+    @property
+    def mapping(self) -> ClockMapping | None:
+        estimate = self.estimate
+        return estimate and replace(estimate, host_ns=HostNs(estimate.host_ns - self.correction_ns))
 
     def observe(self, exchange: Exchange) -> bool:
         self.exchanges.append(exchange)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import count
 
 from musicsyncd.clock.exchange import Exchange
+from musicsyncd.clock.mapping import ClockMapping
 from musicsyncd.protocol import hearing, wire
 from musicsyncd.protocol.auth import HOST_PURPOSE, PEER_PURPOSE, Sealer, derive_key
 from musicsyncd.protocol.hearing import Ears, Hearing
@@ -191,14 +193,22 @@ def test_only_what_goes_to_the_group_has_a_ticket() -> None:
 # -- a peer ------------------------------------------------------------------------------------
 
 
-def settled(host_ns: int = 0) -> tuple[Ears, FakeClock]:
-    """Return ears that have listened for long enough to say what they hear, and their clock."""
-    clock = FakeClock()
+class UnsureClock(FakeClock):
+    """A clock whose line may move by a millisecond and still be the same."""
+
+    @property
+    def estimate(self) -> ClockMapping | None:
+        estimate = super().estimate
+        return None if estimate is None else replace(estimate, uncertainty_ns=MS)
+
+
+def settled(clock: FakeClock) -> Ears:
+    """Return ears that have listened to a clock for long enough to say what they hear."""
     clock.exchanges = [EXCHANGE] * 4
     ears = Ears(clock)
-    ears.hear(beacon(host_ns), S)
+    ears.hear(beacon(0), S)
     assert ears.take() == ()
-    return ears, clock
+    return ears
 
 
 def beacon(host_ns: int, room: str = "main") -> wire.Beacon:
@@ -224,7 +234,8 @@ def test_a_fresh_clock_says_nothing() -> None:
 
 
 def test_it_says_how_late_it_heard_by_what_its_probes_say_alone() -> None:
-    ears, clock = settled()
+    clock = FakeClock()
+    ears = settled(clock)
     for correction_ns in (0, 300_000):
         clock.correct(correction_ns)
         ears.hear(beacon(60 * S), 10 * S + 7 * MS)
@@ -232,7 +243,7 @@ def test_it_says_how_late_it_heard_by_what_its_probes_say_alone() -> None:
 
 
 def test_it_says_the_newest_and_each_once_and_nothing_beyond_the_limits() -> None:
-    ears, _ = settled()
+    ears = settled(FakeClock())
     for number in range(wire.MAX_HEARD + 4):
         ears.hear(beacon(60 * S + number), 10 * S)
     heard = ears.take()
@@ -245,7 +256,8 @@ def test_it_says_the_newest_and_each_once_and_nothing_beyond_the_limits() -> Non
 
 
 def test_it_corrects_its_clock_by_what_its_fellows_heard() -> None:
-    ears, clock = settled()
+    clock = UnsureClock()
+    ears = settled(clock)
     clock.round_trip_ns = 4 * MS
     ears.correct()
     assert clock.correction_ns == 0

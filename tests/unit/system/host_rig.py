@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,16 @@ DAY_S = 1_700_000_000.0
 """What the clock of the day shows when the host's clock shows 0."""
 
 _SAVING = ("save_room", "save_snapshot", "save_played", "save_peer", "remove_peer", "remove_room", "keep_track")
+
+
+def on_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run a test on an event loop of its own, with what pytest gives it."""
+
+    @wraps(test)
+    def run(**given: object) -> None:
+        asyncio.run(asyncio.wait_for(test(**given), 30.0))
+
+    return run
 
 
 def make_track(path: Path, seconds: float = TRACK_S, seed: int = 1) -> Path:
@@ -138,7 +149,7 @@ class Host:
 
     async def settle(self) -> None:
         """Wait until every track that should be prepared is."""
-        while tasks := [task for task in self.control._preparing.values() if not task.done()]:
+        while tasks := [task for task in self.control._readying._ahead.values() if not task.done()]:
             await asyncio.gather(*tasks)
 
     def end(self) -> None:

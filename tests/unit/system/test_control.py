@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
-from functools import wraps
 
 import pytest
-from host_rig import BOOT, LEAD_NS, MS, RATE_HZ, TRACK_S, S, make_album, make_track, running
+from host_rig import BOOT, LEAD_NS, MS, RATE_HZ, TRACK_S, S, make_track, on_a_loop, running
 
 from musicsyncd.errors import ConfigError, ControlError, MediaError, MusicSyncError
 from musicsyncd.protocol import wire
 from musicsyncd.system.control import MAX_ROOMS
-
-
-def on_a_loop(test):
-    """Run a test on an event loop of its own, with what pytest gives it."""
-
-    @wraps(test)
-    def run(**given):
-        asyncio.run(asyncio.wait_for(test(**given), 30.0))
-
-    run.__signature__ = inspect.signature(test)
-    return run
-
-
-@pytest.fixture
-def album(tmp_path):
-    return make_album(tmp_path / "album", 3)
-
 
 # -- what sounds -------------------------------------------------------------------------------
 

@@ -121,14 +121,19 @@ def test_what_is_gone_is_forgotten_and_what_is_new_is_seen_with_the_next_walk(st
     assert paths == {music / f"album {n}" / "song.flac" for n in (1, 2, 3, 4)} | {music / "new.FLAC"}
 
 
-def test_links_in_a_circle_names_in_any_encoding_and_folders_that_are_not_there(start, music):
+def test_links_in_a_circle_names_in_any_encoding_and_folders_that_are_not_there(start, music, tmp_path):
     (music / "round").symlink_to(music)
     (music / "nowhere.flac").symlink_to(music / "gone")
     odd = os.path.join(os.fsencode(music), b"caf\xe9\n.flac")
     with open(odd, "wb") as file:
         file.write(b"o" * 55)
+    os.mkfifo(music / "pipe.flac")
     files = start((str(music), str(music / "gone")))
     assert os.fsencode(find(files, b"o" * 55)) == odd
+    assert find(files, b"nowhere" * 9) is None, "said when the walk has come to its end"
+    files.close()
+    with sqlite3.connect(tmp_path / "state" / "own.sqlite3") as database:
+        assert database.execute("SELECT count(*) FROM files").fetchone() == (6,), "no pipe, which would never end"
 
 
 def test_an_index_that_is_damaged_is_made_anew(start, music, tmp_path, monkeypatch):

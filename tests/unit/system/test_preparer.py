@@ -16,6 +16,7 @@ from host_rig import RATE_HZ, make_album, make_track
 from musicsyncd.errors import MediaError, MusicSyncError
 from musicsyncd.media.queue import Item, Queue
 from musicsyncd.media.replaygain import Loudness
+from musicsyncd.playback.transport import Transport
 from musicsyncd.system import preparer as module
 from musicsyncd.system.database import Database
 from musicsyncd.system.preparer import LOOK_AGAIN_DURATION_NS, MAX_SAID_FAULTS, Found, Preparer
@@ -191,6 +192,7 @@ def test_what_is_lost_in_a_damaged_file_is_said(converting, tmp_path, caplog):
     assert track.frames == 20 * RATE_HZ
     assert "a.ogg: " in caplog.text
     assert "are lost at" in caplog.text
+    assert "are lost at" in converting.damage[str(path)]
 
 
 # -- how loud --------------------------------------------------------------------------------
@@ -242,16 +244,16 @@ def test_what_is_about_to_play_is_looked_at_again_after_a_while(preparer, tmp_pa
     queue = Queue()
     entries = queue.add(Item(path, path) for path in paths)
     queue.set_current(entries[0].number)
-    assert preparer.wanted(queue, 2) == entries[:2]
+    assert preparer.due(Transport(queue).upcoming(2)) == entries[:2]
     for entry in entries:
         queue.set_prepared(entry.number, asyncio.run(preparer.prepare(entry.path)))
     before = queue.entries
-    assert preparer.wanted(queue, 3) == ()
+    assert preparer.due(Transport(queue).upcoming(3)) == ()
     clock.now_ns += LOOK_AGAIN_DURATION_NS
-    assert preparer.wanted(queue, 2) == before[:2]
+    assert preparer.due(Transport(queue).upcoming(2)) == before[:2]
     queue.set_prepared(before[0].number, asyncio.run(preparer.prepare(before[0].path)))
     assert queue.entries is before, "it is the same, so nothing has changed"
-    assert preparer.wanted(queue, 2) == before[1:2]
+    assert preparer.due(Transport(queue).upcoming(2)) == before[1:2]
 
 
 def test_what_was_restored_is_looked_at_before_it_plays(database, tmp_path, clock):
@@ -261,7 +263,7 @@ def test_what_was_restored_is_looked_at_before_it_plays(database, tmp_path, cloc
     (entry,) = queue.add([Item(str(track), "a", track=asyncio.run(first.prepare(str(track))))])
     first.close()
     after_a_restart = Preparer(database)
-    assert after_a_restart.wanted(queue, 4) == (entry,)
+    assert after_a_restart.due(Transport(queue).upcoming(4)) == (entry,)
     make_track(track, seconds=3.0, seed=2)
     found = asyncio.run(after_a_restart.prepare(str(track)))
     assert found.content_id == hashlib.sha256(track.read_bytes()).digest() != entry.track.content_id
@@ -276,7 +278,7 @@ def test_what_cannot_be_played_is_not_looked_at_again(preparer, tmp_path, clock)
     bad, good = queue.add([Item("/gone.wav", "gone"), Item(str(make_track(tmp_path / "a.wav")), "a")])
     queue.set_fault(bad.number, "there is no /gone.wav")
     queue.set_current(bad.number)
-    assert preparer.wanted(queue, 4) == (good,)
+    assert preparer.due(Transport(queue).upcoming(4)) == (good,)
 
 
 def test_the_memory_of_looks_is_bounded(preparer, monkeypatch):

@@ -2,30 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-from functools import wraps
-
 import pytest
-from host_rig import DAY_S, LEAD_NS, TRACK_S, S, make_album, make_track, running
+from host_rig import DAY_S, LEAD_NS, TRACK_S, S, make_album, make_track, on_a_loop, running
 
 from musicsyncd.errors import ControlError, MediaError, StaleError
-
-
-def on_a_loop(test):
-    """Run a test on an event loop of its own, with what pytest gives it."""
-
-    @wraps(test)
-    def run(**given):
-        asyncio.run(asyncio.wait_for(test(**given), 30.0))
-
-    run.__signature__ = inspect.signature(test)
-    return run
-
-
-@pytest.fixture
-def album(tmp_path):
-    return make_album(tmp_path / "album", 3)
 
 
 @on_a_loop

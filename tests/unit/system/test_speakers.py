@@ -286,6 +286,7 @@ def test_the_status_of_an_idle_room(tmp_path):
             "muted": False,
             "revision": 1,
             "track": None,
+            "waits_for": "",
             "position_s": 0.0,
             "queue_length": 0,
             "queue_position": None,
