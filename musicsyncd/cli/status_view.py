@@ -23,7 +23,7 @@ FAIR_LOSS_PERCENT, BAD_LOSS_PERCENT = 2.0, 20.0
 _NO_SUCH_FIGURE = 1e15
 _BAR_COLUMNS = 24
 _MIN_NAME_COLUMNS = 12
-_MODES = {"playing": "▶", "paused": "‖", "stopped": "■"}
+_MODES = {"playing": "▶", "waiting": "▷", "paused": "‖", "stopped": "■"}
 _REACH = {"multicast": "mcast", "unicast": "ucast"}
 _NOTHING = Cell("–", "dim")
 
@@ -123,12 +123,14 @@ def _room_lines(room: Json) -> list[Line]:
     mode = _text(room, "mode") or "stopped"
     track = _dict(room, "track")
     style = {"playing": "good", "paused": "fair"}.get(mode, "dim")
+    waits_for = _text(room, "waits_for")
+    if mode == "playing" and waits_for:
+        mode, style = "waiting", "fair"
     head: list[Cell | str] = [Cell(_text(room, "name"), "accent"), "  ", Cell(f"{_MODES.get(mode, '?')} {mode}", style)]
     if track:
         artist = _text(track, "artist")
         head += ["  ", Cell(_text(track, "title") or _text(track, "path"), "strong"), f" · {artist}" if artist else ""]
     lines = [Line.of(*head), Line.of("  ", *_where(room, track), Cell(" · ".join(_room_facts(room, track)), "dim"))]
-    waits_for = _text(room, "waits_for")
     if waits_for:
         lines.append(Line.of("  ", Cell(f"waits for its track: {waits_for}", "fair")))
     damage = _text(track, "damage")

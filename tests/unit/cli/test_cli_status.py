@@ -138,6 +138,18 @@ def test_a_room_says_how_it_plays_its_queue():
     assert "lead 41 ms\n" in shown
 
 
+def test_a_room_that_waits_for_its_track_says_why_and_damage_is_said():
+    room = {"name": "main", "mode": "playing", "waits_for": "it is being turned into FLAC, 34%"}
+    shown = plain(status_lines({"host": HOST, "rooms": [room], "peers": []}, 200), None)
+    assert "▷ waiting" in shown
+    assert "waits for its track: it is being turned into FLAC, 34%" in shown
+    room = {"name": "main", "mode": "paused", "waits_for": "", "track": {"title": "a", "damage": "2 s are lost"}}
+    shown = plain(status_lines({"host": HOST, "rooms": [room], "peers": []}, 200), None)
+    assert "‖ paused" in shown
+    assert "! the track is damaged: 2 s are lost" in shown
+    assert "waits" not in shown
+
+
 def test_a_room_without_speakers_and_a_host_without_any():
     assert "  no speaker is in this room" in view({**STATUS, "peers": []})
     assert "no speaker has come yet" in view({**STATUS, "peers": []})[-1]
