@@ -15,6 +15,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
 from musicsyncd.errors import ConfigError
 
@@ -27,6 +28,7 @@ DEFAULT_GROUP = "239.255.77.83"
 """In 239.255.0.0/16, the local scope of RFC 2365: routers at a site's edge keep it in. 77.83 is "MS"."""
 
 DEFAULT_ROOM = "main"
+KEY_FILE_NAME = "room.key"
 
 OPEN_ROOM_KEY = bytes(32)
 """Everybody's key: ``--open`` runs the same protocol with it, so that there is one code path."""
@@ -39,6 +41,10 @@ MAX_TRACK_ARGUMENTS = 10_000
 MAX_LIBRARY_FOLDERS = 100
 CHANNELS = ("stereo", "left", "right", "mono")
 REPLAYGAIN = ("off", "track", "album")
+AfterRestart = Literal["now", "stopped"]
+"""As in :mod:`musicsyncd.playback.saved`, which is not imported here to keep commands quick."""
+
+AFTER_RESTART: tuple[AfterRestart, ...] = get_args(AfterRestart)
 MAX_PREAMP_DB = 24.0
 MIN_BUFFER_MS, MAX_BUFFER_MS = 5.0, 2000.0
 MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 768_000
@@ -119,14 +125,19 @@ def parse_address(text: str, default_port: int = DEFAULT_PORT) -> tuple[str, int
     return address, int(port)
 
 
+def address_text(address: tuple[str, int]) -> str:
+    """Return an address and port as :func:`parse_address` reads them: ``192.0.2.1:7783`` or ``[fe80::1%eth0]:7783``."""
+    return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
+
+
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
     """How the nodes of a room find each other.
 
     Attributes:
         port: of datagrams (UDP) and of media and control (TCP).
-        group: the IPv4 multicast group.
-        interfaces: names or addresses of those to use; empty means every one that can multicast.
+        group: the IPv4 multicast group; the IPv6 one follows from it.
+        interfaces: names or addresses, of either family, of those to use; empty means every one that can multicast.
         ttl: routers that a multicast datagram may pass, plus one.
     """
 
@@ -150,6 +161,16 @@ class NetworkConfig:
         for interface in self.interfaces:
             check_name("interface", interface)
 
+    @property
+    def group6(self) -> str:
+        """The IPv6 multicast group: ``ff12::`` and the IPv4 group, so that one option changes both.
+
+        Transient, as nobody assigned it, and of link-local scope (RFC 4291, section 2.7): no router passes it on, and
+        every interface that speaks IPv6 has an address of that scope. The first bit of an IPv4 group is set, and so
+        its four bytes are in the range that RFC 3307, section 4.3, keeps for groups like this.
+        """
+        return socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, f"ff12::{self.group}"))
+
 
 @dataclass(frozen=True, slots=True)
 class Paths:
@@ -159,7 +180,7 @@ class Paths:
         state_dir: what must outlive a restart: the database, the identity, the key.
         cache_dir: tracks that can be fetched again.
         runtime_dir: the control socket.
-        key_file: the room's key.
+        key_file: the room's key; systemd's credential of that name, where it gives one.
         config_file: the TOML file that was read, or None.
     """
 
@@ -168,6 +189,11 @@ class Paths:
     runtime_dir: Path
     key_file: Path
     config_file: Path | None = None
+
+    @property
+    def rotated_key_file(self) -> Path:
+        """Where the newer key is kept when the key's own file cannot be written, as a credential of systemd's."""
+        return self.state_dir / "rotated.key"
 
     @property
     def control_socket(self) -> Path:
@@ -189,6 +215,8 @@ class Paths:
 
         A state folder given by hand holds the cache and the socket too, so that two instances on
         one machine never meet by accident.
+
+        The key is the file given by hand, then systemd's credential, then ``room.key`` in the state folder.
 
         Args:
             environment: variables to look at; the process's own by default.
@@ -212,7 +240,7 @@ class Paths:
             state_dir=state_dir.absolute(),
             cache_dir=cache_dir.absolute(),
             runtime_dir=runtime_dir.absolute(),
-            key_file=(key_file or state_dir / "room.key").absolute(),
+            key_file=(key_file or credential_key(environment) or state_dir / KEY_FILE_NAME).absolute(),
             config_file=config_file,
         )
 
@@ -238,6 +266,17 @@ def make_folder(folder: Path) -> Path:
         what = f"cannot make the folder {folder}: {error.strerror}"
         raise ConfigError(f"{what}; choose another with --state-dir") from None
     return folder
+
+
+def credential_key(environment: Mapping[str, str] | None = None) -> Path | None:
+    """Return the room's key that systemd hands over (``LoadCredential=room.key:/…``), or None without one.
+
+    Args:
+        environment: variables to look at; the process's own by default.
+    """
+    folder = (os.environ if environment is None else environment).get("CREDENTIALS_DIRECTORY", "")
+    file = Path(folder, KEY_FILE_NAME)
+    return file if os.path.isabs(folder) and file.exists() else None
 
 
 def _systemd_dir(environment: Mapping[str, str], variable: str) -> Path | None:
@@ -268,6 +307,8 @@ class HostConfig:
         library: absolute paths of the folders that it keeps an index of.
         replaygain: one of :data:`REPLAYGAIN`: what is played equally loud, by the tags of the files.
         replaygain_preamp_db: added to what the tags say.
+        after_restart: what played when it was killed, or the machine was, goes on where it would be ``now``, or where
+            it ``stopped``.
     """
 
     name: str = field(default_factory=default_name)
@@ -280,6 +321,7 @@ class HostConfig:
     library: tuple[str, ...] = ()
     replaygain: str = "off"
     replaygain_preamp_db: float = 0.0
+    after_restart: AfterRestart = "now"
 
     def __post_init__(self) -> None:
         check_name("host", self.name)
@@ -292,6 +334,10 @@ class HostConfig:
         _require(
             abs(self.replaygain_preamp_db) <= MAX_PREAMP_DB,
             f"a preamp of {self.replaygain_preamp_db:g} dB is too much: ±{MAX_PREAMP_DB:g} at most",
+        )
+        _require(
+            self.after_restart in AFTER_RESTART,
+            f"{self.after_restart!r} is not a choice of what to do after a restart: {', '.join(AFTER_RESTART)}",
         )
 
 

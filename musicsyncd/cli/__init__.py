@@ -59,8 +59,8 @@ Try it on one machine, with sound from its own card:
   musicsyncd status --watch
 
 \b
-On every other speaker of the LAN, with the key that `musicsyncd key show` prints on the host:
-  musicsyncd peer
+On every other speaker of the LAN, with the code that `musicsyncd key show` prints on the host:
+  musicsyncd peer --join CODE
 
 \b
 Completion for bash (zsh and fish alike):

@@ -15,6 +15,26 @@ from musicsyncd.config import HostConfig, PeerConfig
 _NAME_HELP = "For people; this machine's host name by default."
 
 
+def _take_join_code(given: str) -> None:
+    """Keep a join code that a speaker is started with.
+
+    Raises:
+        ConfigError: it is none, or cannot be kept.
+    """
+    from musicsyncd.cli.key import read_code
+    from musicsyncd.system import keyfile
+
+    if options.without_key():
+        raise click.UsageError("--open and --join contradict each other: a room is open or has a key")
+    paths = options.paths()
+    code = read_code() if given == "-" else given
+    if given == "-" and not code and paths.key_file.exists():
+        return  # A daemon that is started anew in the same process has had what its standard input held.
+    said = keyfile.join(paths.key_file, keyfile.parse_join_code(code), paths.rotated_key_file)
+    if said:
+        click.echo(f"musicsyncd: {said}", err=True)
+
+
 def _absolute(paths: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(os.path.abspath(os.path.expanduser(path)) for path in paths)
 
@@ -71,6 +91,14 @@ Examples:
     envvar="MUSICSYNCD_REPLAYGAIN_PREAMP_DB",
     help="Louder than the tags say; peaks stay below full scale.",
 )
+@click.option(
+    "--after-restart",
+    type=click.Choice(configuration.AFTER_RESTART),
+    default="now",
+    show_default=True,
+    envvar="MUSICSYNCD_AFTER_RESTART",
+    help="After a crash or power cut, go on where the music would be now, or where it stopped.",
+)
 @options.verbose_option
 @options.host_options
 def host(
@@ -82,11 +110,13 @@ def host(
     verbose: bool,
     replaygain: str,
     replaygain_preamp_db: float,
+    after_restart: configuration.AfterRestart,
 ) -> None:
     """Run the host: it decides what plays and when.
 
     Tracks and folders that are given play at once, and what was in the queue follows them; without any,
-    everything is as it was left. The room's key is made at the first start.
+    everything is as it was left: music that was stopped with the host goes on where it faded out, and music that
+    a crash or a power cut broke off as --after-restart says. The room's key is made at the first start.
     """
     config = HostConfig(
         name=configuration.default_name() if name is None else name,
@@ -99,6 +129,7 @@ def host(
         open=options.without_key(),
         replaygain=replaygain,
         replaygain_preamp_db=replaygain_preamp_db,
+        after_restart=after_restart,
     )
     from musicsyncd.system import host_daemon, log
 
@@ -111,11 +142,19 @@ def host(
     epilog="""\b
 Examples:
   musicsyncd peer                                   the default sound card, any host on the LAN
+  musicsyncd peer --join J-7K2M-…                   the first time, see `musicsyncd key show`
   musicsyncd peer --device hw:DAC,0 --name kitchen  a card as `musicsyncd devices` lists it
   musicsyncd peer --host 192.168.1.10               where the network does not pass multicast
   musicsyncd peer --output file:/tmp/kitchen.wav    what would sound, into a file""",
 )
 @click.option("--name", envvar="MUSICSYNCD_NAME", help=_NAME_HELP)
+@click.option(
+    "--join",
+    metavar="CODE",
+    envvar="MUSICSYNCD_JOIN",
+    help="Join code to take and keep first; - reads it from standard input. Everybody on this machine can see a "
+    "command line: where that matters, use - or `musicsyncd key join`.",
+)
 @click.option("--device", envvar="MUSICSYNCD_DEVICE", help="Sound card, see `musicsyncd devices`.")
 @click.option(
     "--output",
@@ -173,6 +212,7 @@ Examples:
 @options.peer_options
 def peer(
     name: str | None,
+    join: str | None,
     rate: int | None,
     library: tuple[str, ...],
     verbose: bool,
@@ -180,8 +220,11 @@ def peer(
 ) -> None:
     """Run a speaker: it plays what the host says, in step with all others.
 
-    It needs the room's key, unless it runs as the host's user on the host's machine: see `musicsyncd key`.
+    It needs the room's key, unless it runs as the host's user on the host's machine: give it the host's join code
+    once, with --join or `musicsyncd key join`.
     """
+    if join is not None:
+        _take_join_code(join)
     config = PeerConfig(
         name=configuration.default_name() if name is None else name,
         network=options.network_config(),

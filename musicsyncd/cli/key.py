@@ -3,43 +3,74 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import click
 
 from musicsyncd.cli import output
+from musicsyncd.cli.figures import clean, count
 from musicsyncd.cli.framework import Group
-from musicsyncd.cli.options import json_option, key_options, paths
-from musicsyncd.errors import ConfigError
+from musicsyncd.cli.options import json_option, key_options, local_client, local_options, paths
+from musicsyncd.errors import ConfigError, ControlError
+from musicsyncd.system.control_client import api_path
+
+KEY = api_path("key")
+"""Where the host says how far a change of its key is; ``rotate`` below it begins one."""
+
+MAX_ROTATION_S = 120.0
+"""A host gives its speakers a minute; one that is not done after two is not going to be."""
+
+_LOOK_EVERY_S = 0.5
+_MAX_CODE_CHARS = 4_096
+_MAX_NAMED = 10
 
 
-@click.group(cls=Group, epilog="\b\nExamples:\n  musicsyncd key show\n  musicsyncd key join")
+@click.group(cls=Group, epilog="\b\nExamples:\n  musicsyncd key show\n  musicsyncd key join\n  musicsyncd key rotate")
 def key() -> None:
-    """Show, enter or replace the room's key."""
+    """Show, enter or change the room's key."""
 
 
 @key.command(epilog="\b\nExamples:\n  musicsyncd key show\n  musicsyncd key show --json | jq -r .join_code")
 @json_option
+@click.option(
+    "--qr/--no-qr",
+    default=None,
+    envvar="MUSICSYNCD_QR",
+    help="A QR code too; by default on a terminal with room for it.",
+)
 @key_options
-def show(json: bool) -> None:
+def show(json: bool, qr: bool | None) -> None:
     """Show the join code, and how another machine gets it."""
-    from musicsyncd.system.keyfile import join_code, load_key
+    from musicsyncd.system.keyfile import join_code, join_link, load_room_keys
 
     file = paths().key_file
-    code = join_code(load_key(file))
+    keys = load_room_keys(file, paths().rotated_key_file)
     if json:
-        output.print_json({"join_code": code, "path": str(file)})
+        output.print_json({"join_code": join_code(keys), "path": str(file)})
         return
     click.echo(
-        f"join code  {code}\n"
+        f"join code  {join_code(keys)}\n"
         f"key file   {file}\n"
         "\n"
         "For a speaker on another machine, enter the code there:\n"
         "  musicsyncd key join\n"
-        "or copy the file to it, readable for its user only, and say where it is:\n"
-        "  MUSICSYNCD_KEY_FILE=/path/of/the/copy musicsyncd peer\n"
-        "Whoever has the code can play on every speaker and command the host."
+        "Whoever has the code can command the host and listen."
     )
+    _show_qr(join_link(keys), qr)
+
+
+def _show_qr(text: str, wanted: bool | None) -> None:
+    """Show a QR code, last, so that all of it stays on the screen; where nobody said, if it fits."""
+    if wanted is False or (wanted is None and not output.on_terminal()):
+        return
+    from musicsyncd.cli.qr import columns_of_qr, qr_lines
+
+    lines = qr_lines(text)
+    if wanted is None and not output.fits(columns_of_qr(lines), len(lines) + 1, "".join(lines)):
+        return
+    click.echo("\n".join(lines), color=True)
 
 
 @key.command(epilog="\b\nExamples:\n  musicsyncd key join\n  musicsyncd key join < code.txt")
@@ -51,27 +82,37 @@ def join(yes: bool) -> None:
     The code is read from the terminal or standard input, and never from the command line, where
     everybody on this machine could see it.
     """
-    from musicsyncd.system.keyfile import parse_join_code, write_key
+    from musicsyncd.system.keyfile import parse_join_code, write_room_keys
 
     file = paths().key_file
+    keys = parse_join_code(read_code())
+    _agree_to_replace(file, yes)
+    write_room_keys(file, keys)
+    click.echo(f"{file} has the key now: start `musicsyncd peer`, or restart what runs")
+
+
+def read_code() -> str:
+    """Return a join code as it was typed on the terminal, or stands in the standard input."""
     if sys.stdin.isatty():
         click.echo("Join code, as `musicsyncd key show` prints it on the host: ", nl=False, err=True)
-    room_key = parse_join_code(sys.stdin.readline(1024).strip())
-    _agree_to_replace(file, yes)
-    write_key(file, room_key, replace=True)
-    click.echo(f"{file} has the key now: start `musicsyncd peer`, or restart what runs")
+        return sys.stdin.readline(_MAX_CODE_CHARS).strip()
+    return sys.stdin.read(_MAX_CODE_CHARS).strip()
 
 
 @key.command(epilog="\b\nExample:\n  musicsyncd key new --yes")
 @click.option("--yes", is_flag=True, help="Replace a key that is there without asking.")
 @key_options
 def new(yes: bool) -> None:
-    """Make a new key: every machine that had the old one is locked out."""
-    from musicsyncd.system.keyfile import join_code, make_key
+    """Make a new key: every machine that had the old one is locked out.
+
+    For when somebody has the key who should not: every speaker then has to join again. To change the key
+    of a room whose speakers may all stay, without a gap in the music, use `musicsyncd key rotate`.
+    """
+    from musicsyncd.system.keyfile import join_code, make_host_keys
 
     file = paths().key_file
     _agree_to_replace(file, yes)
-    code = join_code(make_key(file, replace=True))
+    code = join_code(make_host_keys(file, replace=True).room_keys)
     click.echo(
         f"join code  {code}\n"
         f"key file   {file}\n"
@@ -87,8 +128,55 @@ def _agree_to_replace(file: Path, yes: bool) -> None:
     Raises:
         ConfigError: nobody agreed.
     """
+    from musicsyncd.system.keyfile import is_host_file
+
     if yes or not file.exists():
         return
+    what = "has a key already"
+    if is_host_file(file):
+        what = "is the secret of this machine's host, without which all of its speakers have to join again"
     if not sys.stdin.isatty():
-        raise ConfigError(f"{file} has a key already: say --yes to replace it")
-    click.confirm(f"{file} has a key already. Replace it?", abort=True, err=True)
+        raise ConfigError(f"{file} {what}: say --yes to replace it")
+    click.confirm(f"{file} {what}. Replace it?", abort=True, err=True)
+
+
+@key.command(epilog="\b\nExample:\n  musicsyncd key rotate")
+@json_option
+@local_options
+def rotate(json: bool) -> None:
+    """Change the key of the running host and of all its speakers, without a gap in the music.
+
+    To be run on the host's machine. Speakers that are switched off meanwhile have to join again. Whoever had the old
+    key and listened has the new one too: to lock somebody out, use `musicsyncd key new`.
+    """
+    client = local_client()
+    if not client.get(KEY).get("rotating"):  # Else somebody else has begun: look on.
+        client.post(f"{KEY}/rotate")
+    shown = ""
+    end_s = time.monotonic() + MAX_ROTATION_S
+    while True:
+        answer = client.get(KEY)
+        if not answer.get("rotating"):
+            break
+        if time.monotonic() >= end_s:
+            raise ControlError(f"the host is not done after {MAX_ROTATION_S:.0f} s: look at its log")
+        line = _progress(answer)
+        if line != shown and not json:
+            click.echo(line)
+        shown = line
+        time.sleep(_LOOK_EVERY_S)
+    if json:
+        output.print_json(answer)
+        return
+    click.echo(f"{_progress(answer)}; done")
+    without = [clean(str(name)) for name in answer.get("without") or []]
+    if without:
+        named = ", ".join(without[:_MAX_NAMED]) + (" and others" if len(without) > _MAX_NAMED else "")
+        click.echo(f"to join again, with `musicsyncd key show` here and `musicsyncd key join` there: {named}")
+
+
+def _progress(answer: dict[str, Any]) -> str:
+    have, speakers = int(answer.get("have") or 0), int(answer.get("speakers") or 0)
+    if not speakers:
+        return "no speaker is here"
+    return f"{have} of {count(speakers, 'speaker')} {'has' if 1 in (have, speakers) else 'have'} the new key"

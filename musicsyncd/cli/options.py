@@ -52,7 +52,7 @@ _KEY = (
         "--key-file",
         type=click.Path(path_type=Path, dir_okay=False),
         envvar="MUSICSYNCD_KEY_FILE",
-        help="The room's key.",
+        help="The room's key; else systemd's credential room.key, else in the state folder.",
     ),
     _kept(
         "--open",
@@ -119,6 +119,7 @@ client_options = _stacked(_HOST, *_KEY, *_NETWORK, _STATE, _RUNTIME)
 host_options = _stacked(*_KEY, *_NETWORK, _STATE, _CACHE, _RUNTIME)
 peer_options = _stacked(_HOST, *_KEY, *_NETWORK, _STATE, _CACHE, _RUNTIME)
 key_options = _stacked(_KEY[0], _STATE)
+local_options = _stacked(_STATE, _RUNTIME)
 
 room_option = click.option(
     "--room",
@@ -173,6 +174,13 @@ def client() -> ControlClient:
     from musicsyncd.system.control_client import ControlClient
 
     return ControlClient(network_config(), paths(), host=host_address(), open_room=without_key())
+
+
+def local_client() -> ControlClient:
+    """Return what talks to the host on this machine, over its socket, and to no other."""
+    from musicsyncd.system.control_client import ControlClient
+
+    return ControlClient(NetworkConfig(), paths(), local_only=True)
 
 
 def with_client(function: Callable[Concatenate[ControlClient, P], R]) -> Callable[P, R]:

@@ -151,6 +151,18 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+def fits(columns: int, rows: int, text: str) -> bool:
+    """Return whether a terminal is there that has so many columns and rows, and all characters of a text."""
+    import shutil
+
+    size = shutil.get_terminal_size((0, 0))
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return False
+    return on_terminal() and size.columns >= columns and size.lines >= rows
+
+
 def width() -> int:
     """Return how many columns there are."""
     if not on_terminal():

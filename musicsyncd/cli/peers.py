@@ -12,6 +12,7 @@ from musicsyncd.cli.figures import clean
 from musicsyncd.cli.framework import ListingGroup
 from musicsyncd.cli.options import json_option, with_client
 from musicsyncd.cli.output import Cell, Column, Table
+from musicsyncd.cli.status_view import told_apart
 from musicsyncd.cli.transport import say
 from musicsyncd.system.control_client import api_path
 
@@ -49,7 +50,9 @@ def list_peers(client: ControlClient, json: bool) -> None:
         click.echo("no speaker has come yet: start `musicsyncd peer` on one")
         return
     table = Table(_COLUMNS)
-    table.rows += [_row(peer) for peer in sorted(found, key=lambda one: (str(one.get("room")), str(one.get("name"))))]
+    table.rows += [
+        _row(peer) for peer in sorted(told_apart(found), key=lambda one: (str(one.get("room")), str(one.get("name"))))
+    ]
     output.print_table(table)
 
 

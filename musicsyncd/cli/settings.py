@@ -8,6 +8,7 @@ and the options together, so that commands need not be imported to know it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "speaker": "true or false",
         "replaygain": "a text",
         "replaygain-preamp-db": "a number",
+        "after-restart": "a text",
     },
     "peer": {
         "name": "a text",
@@ -66,6 +68,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "cache-mib": "a whole number",
         "library": "a list of paths",
     },
+    "key": {"qr": "true or false"},
     "demo": {"seconds": "a number"},
     "search": {"limit": "a whole number"},
     "status": {"watch": "true or false", "interval": "a number"},
@@ -116,7 +119,7 @@ def read_file(file: Path, commands: Iterable[str]) -> FileSettings:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the configuration file {file}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # Not TOML, not UTF-8, or nested or long beyond all reason.
         raise ConfigError(f"{file} is not valid TOML: {error}") from None
     known = {"common", *commands}
     sections: dict[str, Mapping[str, Any]] = {}
@@ -158,7 +161,9 @@ def _is(value: object, kind: str) -> bool:
 def _resolved(file: Path, kind: str, value: Any) -> Any:  # noqa: ANN401 - as TOML has it
     """Return a value as its option takes it; paths are relative to the file that they stand in."""
     if kind == "a path":
-        return str(file.parent.absolute() / Path(value).expanduser())
+        if "\0" in value:
+            raise ConfigError(f"{file}: {value!r} cannot be a path")
+        return str(file.parent.absolute() / os.path.expanduser(value))
     if kind.startswith("a list"):
         values = [value] if isinstance(value, str) else value
         return [_resolved(file, "a path", one) for one in values] if kind == "a list of paths" else values

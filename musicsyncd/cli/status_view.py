@@ -6,12 +6,14 @@ of another version, is shown as ``–`` and never an error.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from musicsyncd.cli import figures, output
 from musicsyncd.cli.figures import clean
 from musicsyncd.cli.output import Cell, Column, Line, Table
+from musicsyncd.text import listed
 
 GOOD_SYNC_US = 1_000
 """Below it two speakers cannot be told from one, even side by side."""
@@ -22,6 +24,7 @@ FAIR_SYNC_US = 5_000
 FAIR_LOSS_PERCENT, BAD_LOSS_PERCENT = 2.0, 20.0
 _NO_SUCH_FIGURE = 1e15
 _BAR_COLUMNS = 24
+_MAX_NAMED = 4
 _MIN_NAME_COLUMNS = 12
 _MODES = {"playing": "▶", "waiting": "▷", "paused": "‖", "stopped": "■"}
 _REACH = {"multicast": "mcast", "unicast": "ucast"}
@@ -52,7 +55,7 @@ def status_lines(status: Json, columns: int) -> list[Line]:
         status: as the host's ``GET /api/status`` answers.
         columns: of the terminal.
     """
-    peers = _list(status, "peers")
+    peers = told_apart(_list(status, "peers"))
     rooms = _list(status, "rooms")
     lines = [_host_line(_dict(status, "host"), peers)]
     names = [_text(room, "name") for room in rooms]
@@ -94,6 +97,15 @@ def _number(value: Json, key: str) -> float | None:
     if not isinstance(found, int | float) or isinstance(found, bool):
         return None
     return float(found) if abs(found) < _NO_SUCH_FIGURE else None  # Infinity and NaN are no figures.
+
+
+def told_apart(peers: Sequence[Json]) -> list[Json]:
+    """Return the speakers with their ids behind names that more than one of them has."""
+    names = Counter(_text(peer, "name") for peer in peers)
+    return [
+        {**peer, "name": f"{_text(peer, 'name')} {_text(peer, 'id')}"} if names[_text(peer, "name")] > 1 else peer
+        for peer in peers
+    ]
 
 
 def is_away(peer: Json) -> bool:
@@ -271,6 +283,8 @@ def _remarks(status: Json, peers: Sequence[Json]) -> list[Line]:
     there = [peer for peer in peers if not is_away(peer)]
     other = [f"{_text(peer, 'name')} {_text(peer, 'version')}" for peer in there if _text(peer, "version") != version]
     remarks = []
+    if _dict(status, "host").get("open"):
+        remarks.append("open, without a key: whoever is on this network may listen to all speakers and command them")
     if other:
         remarks.append(f"other versions than the host's {version}: {', '.join(other)}")
     user = [_text(peer, "name") for peer in there if _dict(peer, "clock").get("stamps") == "user"]
@@ -281,9 +295,35 @@ def _remarks(status: Json, peers: Sequence[Json]) -> list[Line]:
         remarks.append(f"no send times from the kernel, a slightly less certain clock: {', '.join(half)}")
     if _dict(status, "host").get("interfaces") == []:
         remarks.append("the host is on no network: no interface that is up carries multicast")
+    remarks += _other_hosts(status)
     if not peers:
         remarks.append("no speaker has come yet: start `musicsyncd peer` on one")
     return [Line(()), *(Line.of(Cell(remark, "dim")) for remark in remarks)] if remarks else []
+
+
+def _other_hosts(status: Json) -> list[str]:
+    """Return what is to be said of the other hosts on the LAN."""
+    host = _dict(status, "host")
+    others = _list(host, "others")
+    own_rooms = [_text(room, "name") for room in _list(status, "rooms")]
+    remarks = []
+    for other in others:
+        if other.get("has_our_key"):
+            rooms = other.get("rooms")
+            names = [clean(str(room)) for room in rooms] if isinstance(rooms, list) else []
+            shared = [f"“{name}”" for name in names if name in own_rooms]
+            what = "without a key" if host.get("open") else "of this key"
+            has = f" has {'a room' if len(shared) == 1 else 'rooms'} {listed(shared, _MAX_NAMED, ', ')}, too"
+            remarks.append(
+                f"another host {what}, “{_text(other, 'name')}” ({_text(other, 'address')}),"
+                f"{has if shared else ' is here'}: a speaker keeps to the one it heard first"
+            )
+    strangers = [_text(other, "address") for other in others if not other.get("has_our_key")]
+    if strangers:
+        one = len(strangers) == 1
+        who, whose = ("a host with another key is", "its") if one else ("hosts with other keys are", "their")
+        remarks.append(f"{who} on this LAN ({listed(strangers, _MAX_NAMED, ', ')}): {whose} speakers are not ours")
+    return remarks
 
 
 def watch_rows(status: Json, clock_time: str) -> list[str]:
@@ -294,7 +334,7 @@ def watch_rows(status: Json, clock_time: str) -> list[str]:
         clock_time: to begin each line with.
     """
     rows = []
-    peers = _list(status, "peers")
+    peers = told_apart(_list(status, "peers"))
     width = max((len(_text(peer, "name")) for peer in peers), default=0)
     for peer in peers:
         cells = [cell.text.replace(" ", "") for cell in _peer_row(peer)[2:-1]] if not is_away(peer) else []
@@ -305,6 +345,7 @@ def watch_rows(status: Json, clock_time: str) -> list[str]:
             name.ljust(max(width, _MIN_NAME_COLUMNS)),
             state.ljust(11),
             *(cell.rjust(9) for cell in cells),
+            *(["open: no key"] if _dict(status, "host").get("open") else []),
         ]
         rows.append("  ".join(texts).rstrip())
     return rows

@@ -208,8 +208,15 @@ class HostClock:
 
     @property
     def skew_ppm(self) -> float:
-        """The rate of the offset, as far as it is known: worth saving for the next run."""
+        """The rate of the offset, as far as it is known."""
         return self._estimate.skew_ppm if self._estimate is not None else self._prior.centre_ppm
+
+    @property
+    def known_skew_ppm(self) -> float | None:
+        """The same if it is known well enough for another run to begin with; None after a few seconds only."""
+        estimate = self._estimate
+        is_known = estimate is not None and estimate.skew_uncertainty_ppm <= _SIGMAS * _KNOWN_SIGMA_PPM
+        return self.skew_ppm if is_known else None
 
     @property
     def round_trip_ns(self) -> int:
@@ -292,7 +299,7 @@ class HostClock:
 
     def _forget_offset(self, skew_sigma_ppm: float = _KNOWN_SIGMA_PPM) -> None:
         if self._estimate is not None:
-            self._prior = Prior(self._estimate.skew_ppm, skew_sigma_ppm)
+            self._prior = _kept_skew(self._estimate, skew_sigma_ppm)
         self._estimate = None
         self._upper.clear()
         self._lower.clear()
@@ -313,7 +320,7 @@ class HostClock:
             # The first one, or the first after a silence of which only the skew is left.
             self._started_local_ns = now_local_ns
             if self._estimate is not None:
-                self._prior = Prior(self._estimate.skew_ppm, _KNOWN_SIGMA_PPM)
+                self._prior = _kept_skew(self._estimate, _KNOWN_SIGMA_PPM)
                 self._past.clear()
                 self._recent.clear()
         self._upper.append(exchange.sent_local_ns, exchange.upper_ns)
@@ -376,6 +383,17 @@ class HostClock:
             # A path's own asymmetry is constant and makes no packet early: it is taken off again.
             edge_ns = round((edge_us + path_us) * 1e3)
             self._past.append(_Past(self._estimate, edge_ns, _BLURS * line.blur_us * 1e3))
+
+
+def _kept_skew(estimate: ClockMapping, sigma_ppm: float) -> Prior:
+    """Return what is left of an estimate's skew when its offset counts no more: as sure as it was, and no surer.
+
+    Args:
+        estimate: an early one may be hundreds of ppm off.
+        sigma_ppm: how far a well known skew may have moved.
+    """
+    own_sigma_ppm = min(estimate.skew_uncertainty_ppm / _SIGMAS, _UNKNOWN_SIGMA_PPM)
+    return Prior(estimate.skew_ppm, math.hypot(sigma_ppm, own_sigma_ppm))
 
 
 def _agree(one: Exchange, other: Exchange) -> bool:

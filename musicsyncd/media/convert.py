@@ -22,7 +22,7 @@ from typing import BinaryIO
 import numpy as np
 
 from musicsyncd.errors import MediaError
-from musicsyncd.media.inspect import TrackInfo, shown, sound_reason, soundfile_module
+from musicsyncd.media.inspect import TrackInfo, mtime_ns, shown, sound_reason, soundfile_module
 from musicsyncd.media.libav import LibavSource
 from musicsyncd.media.sources import Block, SoundfileSource, Source, is_whole_ogg
 
@@ -97,7 +97,7 @@ def convert(info: TrackInfo, target: BinaryIO, progress: Progress) -> list[str]:
     if not frames:
         raise MediaError(f"{shown(info.path)} holds nothing that can be decoded: copy it again")
     status = info.path.stat() if info.path.exists() else None
-    if status is not None and (status.st_size, status.st_mtime_ns) != (info.size_bytes, info.mtime_ns):
+    if status is not None and (status.st_size, mtime_ns(status)) != (info.size_bytes, info.mtime_ns):
         raise MediaError(f"{shown(info.path)} is being written to: play it when it is finished")
     return source.faults
 

@@ -143,14 +143,15 @@ def inspect(path: Path) -> TrackInfo:
     status = status_of(path)
     soundfile = soundfile_module()
     try:
-        with path.open("rb") as file, soundfile.SoundFile(file) as sound:
+        # By its descriptor: libsndfile asks a file object of Python's for positions that raise, with a damaged header.
+        with path.open("rb") as file, soundfile.SoundFile(file.fileno(), closefd=False) as sound:
             info = TrackInfo(
                 path=path,
                 title=printable(sound.title) or printable(shown(Path(path.stem))),
                 artist=printable(sound.artist),
                 album=printable(sound.album),
                 size_bytes=status.st_size,
-                mtime_ns=status.st_mtime_ns,
+                mtime_ns=mtime_ns(status),
                 rate_hz=sound.samplerate,
                 frames=sound.frames if sound.format != "OGG" else _ogg_frames(file, sound.frames, sound.samplerate),
                 channels=sound.channels,
@@ -163,6 +164,14 @@ def inspect(path: Path) -> TrackInfo:
         info = _inspect_otherwise(path, sound_reason(error))
     _refuse_odd(info)
     return info
+
+
+def mtime_ns(status: os.stat_result) -> int:
+    """Return when a file was changed, nanoseconds since 1970, as far as 64 bits hold it: from 1677 to 2262.
+
+    A wall clock that was wrong by centuries leaves such files behind, and no table has room for their times.
+    """
+    return max(-(1 << 63), min(status.st_mtime_ns, (1 << 63) - 1))
 
 
 def status_of(path: Path) -> os.stat_result:

@@ -23,7 +23,7 @@ import numpy as np
 
 from musicsyncd.errors import MediaError
 from musicsyncd.media.channels import flac_places
-from musicsyncd.media.inspect import TrackInfo, header_bytes, printable, shown
+from musicsyncd.media.inspect import TrackInfo, header_bytes, mtime_ns, printable, shown
 from musicsyncd.media.sources import BLOCK_FRAMES, MAX_ERRORS, Block
 
 INSTALL = "pip install 'musicsyncd[formats]'"
@@ -96,7 +96,7 @@ def inspect_libav(path: Path, kind: str) -> TrackInfo:
             artist=printable(tags.get("artist", "")),
             album=printable(tags.get("album", "")),
             size_bytes=status.st_size,
-            mtime_ns=status.st_mtime_ns,
+            mtime_ns=mtime_ns(status),
             rate_hz=source.rate_hz,
             frames=source.frames,
             channels=source.channels,

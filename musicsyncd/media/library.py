@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from musicsyncd.errors import MediaError
-from musicsyncd.media.inspect import MAX_FOLDERS, look_into, natural_key, shown
+from musicsyncd.media.inspect import MAX_FOLDERS, look_into, mtime_ns, natural_key, shown
 from musicsyncd.media.tags import Tags, read_tags
 
 MAX_FILES = 500_000
@@ -166,7 +166,7 @@ class Library:
             if self._stopped():
                 return
             try:
-                if os.stat(folder).st_mtime_ns != was.mtime_ns:
+                if mtime_ns(os.stat(folder)) != was.mtime_ns:
                     changed.append(folder)
             except OSError:
                 # A root that has gone is a disk that was taken away: the next pass says so.
@@ -236,7 +236,7 @@ class Library:
         if identity in seen.real:
             return []  # Symbolic links lead here a second time.
         fresh_ns = self._now_ns() - round(FRESH_S * 1e9)
-        settled = status.st_mtime_ns < fresh_ns
+        settled = mtime_ns(status) < fresh_ns
         folders, files = look_into(folder)
         seen.real.add(identity)
         for path in sorted(files, key=natural_key):
@@ -247,9 +247,9 @@ class Library:
                 if not isinstance(error, FileNotFoundError):
                     seen.files[path] = known.get(path, _UNREADABLE)
                 continue
-            seen.files[path] = Stamp(of_file.st_size, of_file.st_mtime_ns)
-            settled = settled and of_file.st_mtime_ns < fresh_ns
-        seen.folders[folder] = _Folder(status.st_mtime_ns if settled else 0, identity)
+            seen.files[path] = Stamp(of_file.st_size, mtime_ns(of_file))
+            settled = settled and mtime_ns(of_file) < fresh_ns
+        seen.folders[folder] = _Folder(mtime_ns(status) if settled else 0, identity)
         return folders
 
 

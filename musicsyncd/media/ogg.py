@@ -28,6 +28,9 @@ _CAPTURE = b"OggS"
 _HEADER = struct.Struct("<4sBBqIIIB")
 _CRC_OFFSET = 22
 _MAX_PAGE_BYTES = 27 + 255 + 255 * 255
+MAX_WRONG_PAGES = 10_000
+"""Where so many only begin like pages, no more are looked for: each costs a check sum, and damage makes some tens."""
+
 _WINDOW_BYTES = 1 << 20
 _TAIL_BYTES = 128 << 10
 """Two of the largest pages: the last one's header is in it."""
@@ -184,7 +187,7 @@ def _pages(file: BinaryIO) -> Iterator[_Page]:
     """Yield every page whose check sum is right, wherever it is found."""
     file.seek(0)
     window, window_offset = file.read(_WINDOW_BYTES), 0
-    position = 0  # In the window.
+    position = wrong = 0  # The position is in the window.
     while True:
         if len(window) - position < _MAX_PAGE_BYTES and (more := file.read(_WINDOW_BYTES)):
             window_offset += position
@@ -201,7 +204,12 @@ def _pages(file: BinaryIO) -> Iterator[_Page]:
         page = _page_at(window, position, window_offset)
         if page is not None:
             yield page
-        position += 1 if page is None else page.size_bytes
+            position += page.size_bytes
+            continue
+        position += 1
+        wrong += 1
+        if wrong >= MAX_WRONG_PAGES:
+            return
 
 
 def _page_at(window: bytes, position: int, window_offset: int) -> _Page | None:

@@ -132,7 +132,7 @@ def _xspf_entries(data: bytes) -> Iterator[bytes]:
     parser.StartDoctypeDeclHandler = refuse
     try:
         parser.Parse(data, True)
-    except (expat.ExpatError, ValueError) as error:
+    except (expat.ExpatError, ValueError, LookupError) as error:
         raise MediaError(f"the playlist is no XSPF: {error}") from None
     # A location is a URI, and a file's is quoted whether it is written in full or relative to the playlist.
     yield from (location if _address_of(location) else _unquoted(location) for location in locations if location)

@@ -12,8 +12,18 @@ from typing import Annotated, Literal
 import msgspec
 
 from musicsyncd.playback.timeline import MAX_SEGMENTS, Timeline
+from musicsyncd.units import s_to_ns
 
 Mode = Literal["playing", "paused", "stopped"]
+
+AfterRestart = Literal["now", "stopped"]
+"""Where a restarted host goes on: where the music would be now, or where it stopped."""
+
+EARLIEST_DAY_S = 1_704_067_200.0
+"""2024 began, seconds since 1970: a clock of the day that shows less has not been set since the machine started."""
+
+MAX_AWAY_S = 86_400.0
+"""Music that would have played on for longer than a day is nothing that anybody is still waiting for."""
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -30,6 +40,7 @@ class Saved(msgspec.Struct, frozen=True):
         head_host_ns: of the plan.
         waiting: entry and frame were held, not planned.
         timeline: as it was announced.
+        day_s: host_ns by the clock of the day, seconds since 1970; 0 for unknown.
     """
 
     mode: Mode
@@ -40,6 +51,21 @@ class Saved(msgspec.Struct, frozen=True):
     head_host_ns: _Count
     waiting: bool
     timeline: Timeline
+    day_s: float = 0.0
+
+    def away_duration_ns(self, day_s: float) -> int | None:
+        """Return how long ago the snapshot was taken by the clock of the day, or None if that clock cannot be believed.
+
+        A machine without a battery for its clock starts in 1970, or where it was when it last ran. So a snapshot
+        from the future, from before 2024 or from more than a day ago says nothing.
+
+        Args:
+            day_s: this instant, seconds since 1970.
+        """
+        away_s = day_s - self.day_s
+        if self.day_s < EARLIEST_DAY_S or not 0.0 <= away_s <= MAX_AWAY_S:
+            return None
+        return s_to_ns(away_s)
 
     def plain(self) -> dict[str, object]:
         """Return it as values that JSON has."""

@@ -21,8 +21,9 @@ from collections.abc import Mapping
 
 from musicsyncd.errors import ControlError
 from musicsyncd.media.queue import Entry, Queue
+from musicsyncd.playback.elapsed import place_after
 from musicsyncd.playback.plan import Plan
-from musicsyncd.playback.saved import Mode, Saved, read_saved
+from musicsyncd.playback.saved import AfterRestart, Mode, Saved, read_saved
 from musicsyncd.playback.seek import parse_seek
 from musicsyncd.playback.timeline import Segment, Timeline
 from musicsyncd.units import NS_PER_S, frames_to_ns
@@ -275,13 +276,14 @@ class Transport:
         current = (entry,) if entry is not None and not entry.fault else ()
         return (*current, *self.queue.following(n - len(current)))
 
-    def snapshot(self, boot_id: str, now_host_ns: int) -> dict[str, object]:
+    def snapshot(self, boot_id: str, now_host_ns: int, day_s: float = 0.0) -> dict[str, object]:
         """Return the state as plain values for JSON; the queue is kept on its own.
 
         Args:
             boot_id: names the run of the machine, within which host time goes on; empty for a
                 snapshot that is to begin anew with its frame in any case.
             now_host_ns: this instant.
+            day_s: the same by the clock of the day, seconds since 1970; 0 for unknown.
         """
         entry, frame = self.position(now_host_ns)
         return Saved(
@@ -293,13 +295,33 @@ class Transport:
             head_host_ns=self._plan.head_host_ns,
             waiting=self._held is not None,
             timeline=self.timeline(now_host_ns),
+            day_s=day_s,
         ).plain()
 
-    def restore(self, snapshot: Mapping[str, object], boot_id: str, at_host_ns: int, now_host_ns: int) -> bool:
+    def restore(
+        self,
+        snapshot: Mapping[str, object],
+        boot_id: str,
+        at_host_ns: int,
+        now_host_ns: int,
+        *,
+        day_s: float = 0.0,
+        after_restart: AfterRestart = "now",
+    ) -> bool:
         """Take over a snapshot; to be called once, with the queue restored, before anything else.
 
-        Within the same run of the machine the very same time line goes on. After a start
-        of the machine it begins at ``at_host_ns`` with the frame that was saved.
+        Where the music is to be where it would be ``now``, the very same time line goes on within the
+        same run of the machine, and after a start of the machine it begins at ``at_host_ns`` with
+        what would sound then by the clock of the day. Where that clock cannot be believed, and where it
+        is to be where it ``stopped``, it begins at ``at_host_ns`` with the frame that was saved.
+
+        Args:
+            snapshot: from :meth:`snapshot`.
+            boot_id: names this run of the machine.
+            at_host_ns: from when on something new can sound.
+            now_host_ns: this instant.
+            day_s: the same by the clock of the day, seconds since 1970; 0 for unknown.
+            after_restart: what is wanted.
 
         Returns:
             Whether the snapshot was usable; if not, the room is stopped.
@@ -309,19 +331,30 @@ class Transport:
             return False
         self._built = self.queue.entries
         self._seen_host_ns = now_host_ns
-        if saved.boot_id == boot_id != "" and saved.host_ns <= now_host_ns:
+        same_run = saved.boot_id == boot_id != "" and saved.host_ns <= now_host_ns
+        if same_run:  # Also where it does not go on: what was announced until at_host_ns stays.
             self._plan = Plan(saved.timeline.segments, saved.head_host_ns)
-        if self.queue.index_of(saved.entry) is None:
+        place: tuple[int, int] | None = (saved.entry, saved.frame)
+        if after_restart == "now" and saved.boot_id and not same_run:
+            place = self._place_now(saved, day_s, at_host_ns - now_host_ns)
+        if place is None or self.queue.index_of(place[0]) is None:
             self._stop(0, at_host_ns, now_host_ns)
             return True
-        self._make_current(saved.entry)
+        self._make_current(place[0])
         self._mode = saved.mode
-        sounding = self._plan.in_force(now_host_ns)
+        sounding = self._plan.in_force(now_host_ns) if after_restart == "now" else None
         goes_on = saved.mode == "playing" and not saved.waiting and sounding is not None and sounding.track
         if saved.mode != "stopped" and not goes_on:
-            self._held = (saved.entry, saved.frame)
+            self._held = place
         self.rebuild(at_host_ns, now_host_ns)
         return True
+
+    def _place_now(self, saved: Saved, day_s: float, lead_duration_ns: int) -> tuple[int, int] | None:
+        """Return the place of a snapshot, moved on to where it is when it can sound; None behind the queue's end."""
+        away_ns = saved.away_duration_ns(day_s)
+        if saved.mode != "playing" or saved.waiting or away_ns is None:
+            return saved.entry, saved.frame
+        return place_after(self.queue, saved.entry, saved.frame, away_ns + lead_duration_ns, self.fade_ms)
 
     def _catch_up(self, at_host_ns: int, now_host_ns: int) -> None:
         """Bring the plan up to date before a command."""

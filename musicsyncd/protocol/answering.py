@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from musicsyncd.protocol import wire
 from musicsyncd.protocol.auth import Opened
-from musicsyncd.protocol.node import Address, Door, Outgoing
+from musicsyncd.protocol.door import Door
+from musicsyncd.protocol.node import Address, Outgoing
 
 MAX_PENDING_REPLIES = 1024
 MAX_ASKERS = 1024
@@ -28,6 +29,8 @@ class _Question:
     message: wire.Probe | wire.Hello
     sender: bytes
     epoch: int
+    key_id: bytes
+    length: int
     address: Address
     received_ns: int
 
@@ -79,7 +82,9 @@ class Answers:
         """Have a question answered with the next datagrams; return False when too many are."""
         if len(self._asked) >= MAX_PENDING_REPLIES:
             return False
-        self._asked.append(_Question(message, opened.sender, opened.epoch, address, received_ns))
+        self._asked.append(
+            _Question(message, opened.sender, opened.epoch, opened.key_id, opened.length, address, received_ns)
+        )
         return True
 
     def clear(self) -> None:
@@ -88,7 +93,14 @@ class Answers:
 
     def to_send(self, now_ns: int) -> list[Outgoing]:
         """Return the answers to all that was asked; their t3 is ``now_ns``."""
-        outgoing = [self._answer(question, now_ns) for question in self._asked]
+        outgoing = []
+        for question in self._asked:
+            answer = self._answer(question, now_ns)
+            if len(answer.data) <= question.length:
+                outgoing.append(answer)
+            else:
+                # Whoever gives a wrong address would flood another with more than he has to send himself.
+                self._door.dropped["short question"] += 1
         self._asked.clear()
         return outgoing
 
@@ -101,7 +113,8 @@ class Answers:
     def _answer(self, question: _Question, now_ns: int) -> Outgoing:
         asked = question.message
         if isinstance(asked, wire.Hello):
-            return self._door.seal(wire.Here(asked.nonce, self._http_port, self._host_name), question.address)
+            here = wire.Here(asked.nonce, self._http_port, self._host_name)
+            return self._door.seal(here, question.address, key=question.key_id)
         # A kernel's receive stamp is mapped between two clocks and may come out a little late.
         sent_ns = max(now_ns, question.received_ns)
         before = self._forget(question.sender)
@@ -117,7 +130,7 @@ class Answers:
             least_interval_ms=min(self.peers * 1000 // MAX_PROBES_PER_S, wire.MAX_PROBE_INTERVAL_MS),
         )
         reply = self._remember(question, asked.number, sent_ns)
-        return self._door.seal(message, question.address, reply.ticket)
+        return self._door.seal(message, question.address, reply.ticket, key=question.key_id)
 
     def _remember(self, question: _Question, number: int, sent_ns: int) -> _Reply:
         if len(self._last) >= MAX_ASKERS:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from musicsyncd.playback.timeline import Timeline
+from musicsyncd.protocol.auth import RoomKeys
 from musicsyncd.protocol.node import Address
 from musicsyncd.protocol.wire import Beacon, Settings
 
@@ -66,7 +67,14 @@ class SettingsChanged:
     settings: Settings
 
 
-Event = HostFound | HostLost | StateChanged | SettingsChanged
+@dataclass(frozen=True, slots=True)
+class KeyChanged:
+    """The room has other keys from now on: keep them for the next start, then call :meth:`PeerNode.key_kept`."""
+
+    keys: RoomKeys
+
+
+Event = HostFound | HostLost | StateChanged | SettingsChanged | KeyChanged
 
 
 @dataclass(slots=True)

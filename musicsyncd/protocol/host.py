@@ -15,24 +15,24 @@ true time of sending :meth:`~HostNode.datagram_sent` takes afterwards, if it can
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from itertools import count
-from typing import Literal
 
 from musicsyncd.errors import ControlError
 from musicsyncd.protocol import wire
 from musicsyncd.protocol.answering import Answers
-from musicsyncd.protocol.auth import Opened
+from musicsyncd.protocol.auth import HostKeys, Opened
+from musicsyncd.protocol.door import host_door, host_lock
 from musicsyncd.protocol.hearing import Hearing
-from musicsyncd.protocol.node import MAX_EVENTS, Address, Outgoing, host_door
+from musicsyncd.protocol.insisting import Insisting
+from musicsyncd.protocol.knowing import Event, KnownPeer, PeerAppeared, PeerInfo, PeerLost, Reach, RotationDone
+from musicsyncd.protocol.node import MAX_EVENTS, Address, Outgoing
+from musicsyncd.protocol.others import OtherHost, Others
 from musicsyncd.protocol.rooms import RoomSchedule, RoomState
-from musicsyncd.units import NS_PER_MS, NS_PER_S, HostNs
+from musicsyncd.protocol.rotation import Rotation, RotationProgress
+from musicsyncd.units import NS_PER_MS, NS_PER_S
 
-__all__ = ["Event", "HostNode", "PeerAppeared", "PeerInfo", "PeerLost", "Reach", "RoomState"]
-
-SETTINGS_AFTER_NS = (50 * NS_PER_MS, 100 * NS_PER_MS, 200 * NS_PER_MS)
-"""Gaps between repeats of settings that no report has confirmed; afterwards, each report asks again."""
+__all__ = ["Event", "HostNode", "PeerAppeared", "PeerInfo", "PeerLost", "Reach", "RoomState", "RotationDone"]
 
 SILENCE_NS = 5 * NS_PER_S
 """A peer reports every second and probes more often: after five without a word, it is away."""
@@ -42,7 +42,8 @@ SWEEP_INTERVAL_NS = 250 * NS_PER_MS
 MAX_ROOMS = 64
 MAX_PEERS = 1024
 MAX_HOST_NAME_BYTES = 64
-"""With a room's longest name in the longest encoding, eight segments still fit a datagram (tested)."""
+MAX_ROOM_NAME_BYTES = 192
+"""64 characters of any script but pictures. With both names that long, eight segments still fit a datagram (tested)."""
 
 MAX_BEHIND_BY_UNICAST = 64
 """Peers that get a change by unicast at a time: 20 ms of a Wi-Fi's air. The others follow as these confirm."""
@@ -55,94 +56,42 @@ LOSSY_LEAD_NS = 60 * NS_PER_MS
 """A link that loses more than 1 in 50 is given time for the second repeat."""
 
 
-Reach = Literal["multicast", "unicast"]
-
-
-@dataclass(frozen=True, slots=True)
-class PeerInfo:
-    """What the host knows of a peer.
-
-    Attributes:
-        peer_id: 8 bytes.
-        epoch: of the peer: rises when it restarts.
-        address: where its last report came from.
-        report: its last.
-        seen_host_ns: when it was last heard.
-        reach: how beacons reach it.
-        present: it was heard lately and has not said goodbye.
-    """
-
-    peer_id: bytes
-    epoch: int
-    address: Address
-    report: wire.Report
-    seen_host_ns: HostNs
-    reach: Reach
-    present: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PeerAppeared:
-    """A peer reports that was not there: new, back, or restarted. Answer with its settings."""
-
-    peer_id: bytes
-    name: str
-    address: Address
-
-
-@dataclass(frozen=True, slots=True)
-class PeerLost:
-    """A peer has gone. ``reason`` is for people."""
-
-    peer_id: bytes
-    name: str
-    reason: str
-
-
-Event = PeerAppeared | PeerLost
-
-
-@dataclass(slots=True)
-class _Peer:
-    peer_id: bytes
-    epoch: int
-    address: Address
-    report: wire.Report
-    seen_ns: int
-    sequence: int = 0
-    present: bool = False
-    left_epoch: int | None = None
-    settings_due_ns: int = 0
-    settings_sent_ns: int = 0
-    settings_repeats: int = 0
-
-
 class HostNode:
     """One host, without input or output.
 
     Args:
-        room_key: the key of all its rooms, 32 bytes.
+        keys: of all its rooms.
         host_id: 8 bytes, always the same for one host.
         epoch: greater than at any earlier start.
         name: for people; cut to 64 bytes.
-        http_port: where media and control are served.
+        http_port: where media and control are served; also the UDP port that it and all hosts of its LAN send from.
+        nonce: gives 8 random bytes a call, which nobody else can know.
 
     Attributes:
         stamps: what the kernel stamps here, as :class:`~.wire.ClockStats` has it.
     """
 
-    def __init__(self, room_key: bytes, host_id: bytes, epoch: int, name: str, http_port: int) -> None:
+    def __init__(
+        self, keys: HostKeys, host_id: bytes, epoch: int, name: str, http_port: int, *, nonce: Callable[[], bytes]
+    ) -> None:
         self.stamps = "user"
-        self._door = host_door(room_key, host_id, epoch)
+        self._keys = keys
+        self._host_id = host_id
+        self._epoch = epoch
+        self._nonce = nonce
+        self._numbers = count(1)
+        self._door = host_door(host_lock(keys, host_id, epoch, self._numbers), nonce)
+        self._rotation: Rotation | None = None
         self._name = name.encode()[:MAX_HOST_NAME_BYTES].decode(errors="ignore") or "host"
         self._http_port = http_port
         self._rooms: dict[str, RoomSchedule] = {}
-        self._peers: dict[bytes, _Peer] = {}
+        self._peers: dict[bytes, KnownPeer] = {}
         self._settings: dict[bytes, wire.Settings] = {}
-        self._unsettled: set[bytes] = set()
+        self._settling = Insisting()
         tickets = count(1)
         self._hearing = Hearing(tickets)
         self._answers = Answers(self._door, http_port, self._name, tickets, self._hearing.fellows_heard)
+        self._others = Others(host_id, http_port, self._door.open_fellow)
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._sweep_ns = 0
         self._closed = False
@@ -163,8 +112,11 @@ class HostNode:
         """
         known = self._rooms.get(state.room)
         if known is None:
-            if not 1 <= len(state.room) <= wire.MAX_NAME_CHARS:
-                raise ControlError(f"the name of a room has 1 to {wire.MAX_NAME_CHARS} characters")
+            if not 1 <= len(state.room) <= wire.MAX_NAME_CHARS or len(state.room.encode()) > MAX_ROOM_NAME_BYTES:
+                raise ControlError(
+                    f"the name of a room has 1 to {wire.MAX_NAME_CHARS} characters and at most "
+                    f"{MAX_ROOM_NAME_BYTES} bytes: choose a shorter one"
+                )
             if len(self._rooms) >= MAX_ROOMS:
                 raise ControlError(f"there are {MAX_ROOMS} rooms already, which is the most a host can have")
             self._rooms[state.room] = RoomSchedule(state, len(self._rooms))
@@ -188,32 +140,41 @@ class HostNode:
         self._settings[peer_id] = settings
         peer = self._peers.get(peer_id)
         if peer is not None and peer.present and peer.report.settings_revision != settings.revision:
-            # A slider that is dragged changes them a hundred times a second; 20 of them are sent.
-            peer.settings_due_ns = peer.settings_sent_ns + SETTINGS_AFTER_NS[0]
-            peer.settings_repeats = 0
-            self._unsettled.add(peer_id)
+            self._settling.begin(peer_id)
+
+    def begin_rotation(self, new: HostKeys) -> None:
+        """Change the key of all rooms without a gap; :class:`RotationDone` says when it is done.
+
+        Raises:
+            ControlError: it is being changed already.
+        """
+        if self._rotation is not None:
+            raise ControlError("the room's key is being changed already: wait a minute")
+        self._rotation = Rotation(self._keys, new, self._nonce)
+        self._door.add(host_lock(new, self._host_id, self._epoch, self._numbers), beside=self._door.key_id)
+
+    @property
+    def rotation(self) -> RotationProgress | None:
+        """How far the change of the key has come; None while it is not being changed."""
+        if self._rotation is None:
+            return None
+        present = self._keys_of_present()
+        have = sum(has_key == self._rotation.new_id for has_key in present.values())
+        return RotationProgress(have, len(present), self._rotation.switched)
 
     def peers(self) -> list[PeerInfo]:
         """Return all peers, those that are away, too, in the order in which they first came."""
-        return [
-            PeerInfo(
-                one.peer_id,
-                one.epoch,
-                one.address,
-                one.report,
-                HostNs(one.seen_ns),
-                "unicast" if one.report.wants_unicast else "multicast",
-                one.present,
-            )
-            for one in self._peers.values()
-        ]
+        return [peer.info for peer in self._peers.values()]
+
+    def others(self, now_ns: int) -> tuple[OtherHost, ...]:
+        """Return the other hosts that were heard in the group in the ten seconds before a time of this one's clock."""
+        return self._others.at(now_ns)
 
     def forget_peer(self, peer_id: bytes) -> None:
         """Forget a peer and its settings; if it is there, its next report makes it a new one."""
         self._peers.pop(peer_id, None)
         self._settings.pop(peer_id, None)
-        self._unsettled.discard(peer_id)
-        self._hearing.forget_peer(peer_id)
+        self._forget(peer_id)
 
     def lead_duration_ns(self, room: str) -> int:
         """Return how far ahead an instant must lie for every present peer of a room to be in time for it.
@@ -235,11 +196,12 @@ class HostNode:
         self._closed = True
         self._sweep_ns = 0
         self._rooms.clear()
-        self._unsettled.clear()
+        self._settling.clear()
+        self._rotation = None
         self._answers.clear()
         leaving = wire.Bye("the host is stopping")
         unicast = [peer.address for peer in self._peers.values() if peer.present and peer.report.wants_unicast]
-        self._last_words = [self._door.seal(leaving, address) for address in [None, *unicast]]
+        self._last_words = self._door.seal_all(leaving, [None, *unicast])
 
     # -- the five calls ------------------------------------------------------------------------
 
@@ -250,14 +212,26 @@ class HostNode:
             data: as it came.
             address: of its sender.
             now_ns: when it arrived; as near to the wire as can be known, it is the t2 of a probe.
-            multicast: it came to the group; makes no difference to a host.
+            multicast: it came to the group, as what other hosts say does.
         """
-        found = self._door.open(data)
-        if found is None or self._closed:
+        if self._closed:
+            return
+        found = self._door.open(data, address, now_ns)
+        if found is None:
+            if multicast and self._door.refused == "own kind":
+                self._others.hear_fellow(data, address, now_ns)
+            elif multicast and self._door.refused == "key":
+                self._others.hear_stranger(data, address, now_ns)
             return
         opened, message = found
         peer = self._peers.get(opened.sender)
-        if peer is not None and peer.present and opened.epoch == peer.epoch:
+        known = peer is not None and peer.present and opened.epoch == peer.epoch
+        if isinstance(message, wire.Challenge):
+            if peer is not None and known:
+                # It is proven to us, and we are to be to it: then it wants to hear what there is.
+                self._hasten(peer.report.room, now_ns)
+            return
+        if peer is not None and known and not isinstance(message, wire.Hello):
             peer.seen_ns = max(peer.seen_ns, now_ns)
         if isinstance(message, wire.Report):
             self._receive_report(message, opened, address, now_ns)
@@ -266,7 +240,7 @@ class HostNode:
                 # A report that this overtook on the way must not bring it back.
                 peer.left_epoch = opened.epoch
                 self._lose(peer, message.reason or "it was stopped")
-        elif not self._answers.ask(message, opened, address, now_ns):
+        elif not isinstance(message, wire.Proof) and not self._answers.ask(message, opened, address, now_ns):
             self.dropped["too many probes"] += 1
 
     def datagrams_to_send(self, now_ns: int) -> list[Outgoing]:
@@ -274,14 +248,14 @@ class HostNode:
         if self._closed:
             words, self._last_words = self._last_words, []
             return words
-        outgoing = self._answers.to_send(now_ns)
+        outgoing = self._answers.to_send(now_ns) + self._door.to_send()
+        if self._rotation is not None:
+            outgoing += self._rotate(self._rotation, now_ns)
         for room in self._rooms.values():
             if now_ns >= room.due_ns:
                 outgoing += self._beacons(room, now_ns)
-        for peer_id in sorted(self._unsettled):
-            peer = self._peers[peer_id]
-            if now_ns >= peer.settings_due_ns:
-                outgoing.append(self._settings_for(peer, now_ns))
+        for peer_id in self._settling.due(now_ns):
+            outgoing.append(self._door.seal(self._settings[peer_id], self._peers[peer_id].address))
         return outgoing
 
     def datagram_sent(self, ticket: int, sent_ns: int) -> None:
@@ -292,7 +266,10 @@ class HostNode:
     def next_timer_ns(self) -> int | None:
         """Return when :meth:`handle_timer` and :meth:`datagrams_to_send` are due; it may have passed."""
         due_ns = [room.due_ns for room in self._rooms.values()]
-        due_ns += [self._peers[peer_id].settings_due_ns for peer_id in self._unsettled]
+        if self._settling.next_ns is not None:
+            due_ns.append(self._settling.next_ns)
+        if self._rotation is not None:
+            due_ns.append(self._rotation.next_ns)
         if self._sweep_ns:
             due_ns.append(self._sweep_ns)
         return min(due_ns, default=None)
@@ -314,16 +291,17 @@ class HostNode:
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _present_in(self, room: str) -> Iterable[_Peer]:
+    def _present_in(self, room: str) -> Iterable[KnownPeer]:
         return (peer for peer in self._peers.values() if peer.present and peer.report.room == room)
 
     def _receive_report(self, report: wire.Report, opened: Opened, address: Address, now_ns: int) -> None:
+        address = self._door.proven_address(opened, address, now_ns)
         peer = self._peers.get(opened.sender)
         if peer is None:
             if not self._make_place():
                 self.dropped["too many peers"] += 1
                 return
-            peer = _Peer(opened.sender, opened.epoch, address, report, now_ns)
+            peer = KnownPeer(opened.sender, opened.epoch, address, report, now_ns)
             self._peers[opened.sender] = peer
         elif opened.epoch == peer.left_epoch:
             self.dropped["after goodbye"] += 1
@@ -340,30 +318,41 @@ class HostNode:
             self._events.append(PeerAppeared(peer.peer_id, report.name, address))
             self._sweep_ns = self._sweep_ns or now_ns + SWEEP_INTERVAL_NS
         if appeared or before.room != report.room or (report.wants_unicast and not before.wants_unicast):
-            room = self._rooms.get(report.room)
-            if room is not None:
-                room.hasten(now_ns)
+            self._hasten(report.room, now_ns)
         self._check_settings(peer, now_ns)
+        if self._rotation is not None:
+            self._rotation.note_report(peer.peer_id, report.has_key, now_ns)
         self._hearing.take(peer.peer_id, report, now_ns)
 
-    def _check_settings(self, peer: _Peer, now_ns: int) -> None:
+    def _hasten(self, room: str, now_ns: int) -> None:
+        if room in self._rooms:
+            self._rooms[room].hasten(now_ns)
+
+    def _check_settings(self, peer: KnownPeer, now_ns: int) -> None:
         """Send settings again that a report shows to be missing; leave off those that it has."""
         settings = self._settings.get(peer.peer_id)
         if settings is None or peer.report.settings_revision == settings.revision:
-            self._unsettled.discard(peer.peer_id)
-        elif peer.peer_id not in self._unsettled:
-            peer.settings_due_ns = max(now_ns, peer.settings_sent_ns + SETTINGS_AFTER_NS[0])
-            peer.settings_repeats = len(SETTINGS_AFTER_NS)
-            self._unsettled.add(peer.peer_id)
-
-    def _settings_for(self, peer: _Peer, now_ns: int) -> Outgoing:
-        peer.settings_sent_ns = now_ns
-        if peer.settings_repeats < len(SETTINGS_AFTER_NS):
-            peer.settings_due_ns = now_ns + SETTINGS_AFTER_NS[peer.settings_repeats]
-            peer.settings_repeats += 1
+            self._settling.settle(peer.peer_id)
         else:
-            self._unsettled.discard(peer.peer_id)
-        return self._door.seal(self._settings[peer.peer_id], peer.address)
+            self._settling.remind(peer.peer_id, now_ns)
+
+    def _keys_of_present(self) -> dict[bytes, bytes]:
+        return {peer.peer_id: peer.report.has_key for peer in self._peers.values() if peer.present}
+
+    def _rotate(self, rotation: Rotation, now_ns: int) -> list[Outgoing]:
+        """Go on with a change of the key and return what is to be said of it."""
+        present = self._keys_of_present()
+        if rotation.step(present, now_ns):
+            self._door.keep_only(rotation.new_id)
+            self._keys, self._rotation = rotation.new, None
+            without = tuple(peer_id for peer_id, has_key in present.items() if has_key != rotation.new_id)
+            self._events.append(RotationDone(rotation.new, without))
+            return []
+        if rotation.switched:
+            self._door.seal_under(rotation.new_id)
+        told = [self._peers[peer_id].address for peer_id in rotation.telling.due(now_ns)]
+        # Always under the old key: who has the new one needs to hear nothing of it.
+        return self._door.seal_all(rotation.message, told, key=rotation.old_id) if told else []
 
     def _make_place(self) -> bool:
         """Return whether one more peer can be known, having forgotten the one that is away longest if need be."""
@@ -372,12 +361,22 @@ class HostNode:
         away = [peer for peer in self._peers.values() if not peer.present]
         if not away:
             return False
-        del self._peers[min(away, key=lambda peer: peer.seen_ns).peer_id]
+        gone = min(away, key=lambda peer: peer.seen_ns).peer_id
+        del self._peers[gone]
+        self._forget(gone)
         return True
 
-    def _lose(self, peer: _Peer, reason: str) -> None:
+    def _forget(self, peer_id: bytes) -> None:
+        self._settling.forget(peer_id)
+        if self._rotation is not None:
+            self._rotation.telling.forget(peer_id)
+        self._hearing.forget_peer(peer_id)
+
+    def _lose(self, peer: KnownPeer, reason: str) -> None:
         peer.present = False
-        self._unsettled.discard(peer.peer_id)
+        self._settling.settle(peer.peer_id)
+        if self._rotation is not None:
+            self._rotation.telling.settle(peer.peer_id)
         self._hearing.forget_peer(peer.peer_id)
         self._events.append(PeerLost(peer.peer_id, peer.report.name, reason))
 
@@ -395,8 +394,10 @@ class HostNode:
             self._name,
         )
         room.note_sent(now_ns)
-        to_group = self._door.seal(beacon, None, self._hearing.send(state.room, now_ns))
-        return [to_group, *(self._door.seal(beacon, address) for address in self._by_unicast(state))]
+        addresses = [None, *self._by_unicast(state)]
+        return self._door.seal_all(
+            wire.beacon_of_full_length(beacon), addresses, self._hearing.send(state.room, now_ns)
+        )
 
     def _by_unicast(self, state: RoomState) -> list[Address]:
         """Return which of a room's peers get its beacon by unicast as well: who asked for that, and who is behind.

@@ -26,22 +26,24 @@ from musicsyncd.clock.exchange import Exchange
 from musicsyncd.clock.mapping import ClockMapping
 from musicsyncd.errors import ClockError
 from musicsyncd.protocol import reporting, wire
-from musicsyncd.protocol.auth import Opened
+from musicsyncd.protocol.auth import Opened, RoomKeys
 from musicsyncd.protocol.following import (
     Event,
     FollowedHost,
     HostFound,
     HostLost,
+    KeyChanged,
     SettingsChanged,
     StateChanged,
 )
 from musicsyncd.protocol.hearing import CorrectedClock, Ears
 from musicsyncd.protocol.interleaving import Answered
-from musicsyncd.protocol.node import MAX_EVENTS, Address, Outgoing, peer_door
+from musicsyncd.protocol.keyring import Keyring
+from musicsyncd.protocol.node import MAX_EVENTS, Address, Outgoing
 from musicsyncd.protocol.probing import Prober
 from musicsyncd.units import NS_PER_S, HostNs, LocalNs
 
-__all__ = ["Event", "HostClock", "HostFound", "HostLost", "PeerNode", "SettingsChanged", "StateChanged"]
+__all__ = ["Event", "HostClock", "HostFound", "HostLost", "KeyChanged", "PeerNode", "SettingsChanged", "StateChanged"]
 
 SILENCE_NS = 5 * NS_PER_S
 """A host answers several probes a second: after five without a word, it is lost."""
@@ -67,7 +69,7 @@ class PeerNode:
     """One peer, without input or output.
 
     Args:
-        room_key: 32 bytes.
+        keys: what its join code says.
         peer_id: 8 bytes, always the same for one peer.
         epoch: greater than at any earlier start.
         name: for people, 1 to 64 characters.
@@ -76,6 +78,7 @@ class PeerNode:
         version: of the program.
         hosts: addresses to try by unicast, besides the group.
         room: where it belongs until a host says otherwise.
+        nonce: gives 8 random bytes a call, which nobody else can know.
 
     Attributes:
         playback: what the next report says of the sound; a change of its state or fault is reported at once.
@@ -85,7 +88,7 @@ class PeerNode:
 
     def __init__(
         self,
-        room_key: bytes,
+        keys: RoomKeys,
         peer_id: bytes,
         epoch: int,
         name: str,
@@ -94,11 +97,14 @@ class PeerNode:
         version: str,
         hosts: tuple[Address, ...] = (),
         room: str = "main",
+        *,
+        nonce: Callable[[], bytes],
     ) -> None:
         self.playback = wire.PlaybackStats()
         self.stamps = "user"
         self.mapping: ClockMapping | None = None
-        self._door = peer_door(room_key, peer_id, epoch)
+        self._keyring = Keyring(keys, peer_id, epoch, nonce)
+        self._door = self._keyring.door
         self._peer_id = peer_id
         self._name = name
         self._version = version
@@ -137,6 +143,11 @@ class PeerNode:
         """No beacon came by multicast of late."""
         return self._multicast_ns is None
 
+    def key_kept(self, keys: RoomKeys) -> None:
+        """Note that the keys of :class:`KeyChanged` are kept for the next start: from now on they are spoken under."""
+        if self._keyring.keep(keys):
+            self._schedule.hasten()
+
     def suspended(self, now_ns: int) -> None:
         """Note that this machine slept: its clock stood still, so its offset is another now."""
         self._clock.reset()
@@ -161,21 +172,27 @@ class PeerNode:
             now_ns: when it arrived; as near to the wire as can be known, it is the t4 of a probe.
             multicast: it came to the group.
         """
-        found = self._door.open(data)
-        if found is None or self._closed:
+        found = None if self._closed else self._door.open(data, address, now_ns)
+        if found is None:
             return
         opened, message = found
-        if isinstance(message, wire.Bye):
+        self._keyring.note_heard(opened, message)
+        if isinstance(message, wire.Challenge):
+            if self._is_searching:
+                self._schedule.answered(now_ns)
+        elif isinstance(message, wire.Bye):
             self._receive_bye(message, opened)
+        elif isinstance(message, wire.ProbeReply):
+            self._receive_reply(message, opened, address, now_ns)
         elif not self._follow(opened, address, now_ns):
             return
         elif isinstance(message, wire.Beacon):
             self._receive_beacon(message, now_ns, multicast)
-        elif isinstance(message, wire.ProbeReply):
-            self._receive_reply(message, now_ns)
         elif isinstance(message, wire.Settings) and message.peer_id == self._peer_id:
             self._receive_settings(message)
-        else:
+        elif isinstance(message, wire.NewKey):
+            self._receive_key(message, opened)
+        elif not isinstance(message, wire.Proof):
             self.dropped["not for us"] += 1
 
     def datagrams_to_send(self, now_ns: int) -> list[Outgoing]:
@@ -188,12 +205,12 @@ class PeerNode:
         if host is not None and now_ns >= self._prober.due_ns:
             probe = self._prober.probe(now_ns)
             outgoing.append(self._door.seal(probe, host.address, probe.number))
+        outgoing += self._door.to_send()
         gist = self._gist()
         if now_ns >= self._schedule.due_ns(gist):
-            searching = host is None or host.lost
+            searching = self._is_searching
             self._schedule.note_sent(now_ns, gist, searching=searching)
-            report = self._report(now_ns)
-            outgoing += [self._door.seal(report, address) for address in self._report_to(searching)]
+            outgoing += self._door.seal_all(self._report(now_ns), self._report_to(searching))
         return outgoing
 
     def datagram_sent(self, ticket: int, sent_ns: int) -> None:
@@ -230,8 +247,13 @@ class PeerNode:
 
     # -- the host ------------------------------------------------------------------------------
 
+    @property
+    def _is_searching(self) -> bool:
+        return self._host is None or self._host.lost
+
     def _follow(self, opened: Opened, address: Address, now_ns: int) -> bool:
         """Return whether this sender is the host to listen to, having changed to it if need be."""
+        address = self._door.proven_address(opened, address, now_ns)
         identity = (opened.sender, opened.epoch)
         host = self._host
         if identity == self._gone:
@@ -296,15 +318,17 @@ class PeerNode:
         except ValueError:
             self.dropped["malformed"] += 1
 
-    def _receive_reply(self, reply: wire.ProbeReply, now_ns: int) -> None:
-        assert self._host is not None
-        answered = self._prober.answered(reply, now_ns)
-        if answered is None:
+    def _receive_reply(self, reply: wire.ProbeReply, opened: Opened, address: Address, now_ns: int) -> None:
+        """Take a reply if it was asked for: until then, as no host signs it, it says not even that a host is there."""
+        host = self._host
+        is_ours = host is not None and host.identity == (opened.sender, opened.epoch)
+        answered = self._prober.answered(reply, now_ns) if is_ours else None
+        if host is None or answered is None:
             self.dropped["unexpected reply"] += 1
-            return
-        self._host.answered_ns = now_ns
-        self._ears.listen(reply.fellows_heard)
-        self._observe(answered)
+        elif self._follow(opened, address, now_ns):
+            host.answered_ns = now_ns
+            self._ears.listen(reply.fellows_heard)
+            self._observe(answered)
 
     def _observe(self, answered: list[Answered]) -> None:
         """Give the clock what was answered, and say what it makes possible."""
@@ -349,6 +373,11 @@ class PeerNode:
             self._room = settings.room
             self._announce()
 
+    def _receive_key(self, message: wire.NewKey, opened: Opened) -> None:
+        keys = self._keyring.receive(message, opened)
+        if keys is not None:
+            self._events.append(KeyChanged(keys))
+
     # -- reports -------------------------------------------------------------------------------
 
     def _gist(self) -> Hashable:
@@ -357,6 +386,7 @@ class PeerNode:
             self._room,
             self._settings,
             self._announced,
+            self._keyring.has_key,
             self.wants_unicast,
             self.playback.state,
             self.playback.fault,
@@ -367,16 +397,21 @@ class PeerNode:
         # What another epoch or another room said is nothing that this host could confirm by.
         if host is None or announced is None or announced[:3] != (*host.identity, self._room):
             announced = None
+        # Nor are the settings of another start: a number that was said and could not be kept is given twice.
+        settings = self._settings
+        if host is None or settings is None or settings[:2] != host.identity:
+            settings = None
         return wire.Report(
             name=self._name,
             room=self._room,
-            settings_revision=0 if self._settings is None else self._settings[2],
+            settings_revision=0 if settings is None else settings[2],
             state_revision=0 if announced is None else announced[3],
             wants_unicast=self.wants_unicast,
             version=self._version,
             clock=reporting.clock_stats(self._clock, self._prober.loss(now_ns), self.stamps, now_ns),
             playback=reporting.fit(self.playback),
             heard=self._ears.take(),
+            has_key=self._keyring.has_key,
         )
 
     def _report_to(self, searching: bool) -> list[Address | None]:

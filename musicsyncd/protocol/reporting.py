@@ -25,6 +25,9 @@ MIN_GAP_NS = 100 * NS_PER_MS
 SEARCH_GAPS_NS = (100 * NS_PER_MS, 200 * NS_PER_MS, 400 * NS_PER_MS)
 """After the first report to nobody in particular; then one a second."""
 
+AFTER_PROOF_NS = 5 * NS_PER_MS
+"""A report that overtook its sender's proof would be for nothing."""
+
 _MAX_TEXT_BYTES = 120
 """With a peer's and a room's longest name in the longest encoding, a report still fits a datagram (tested)."""
 
@@ -47,16 +50,27 @@ class ReportSchedule:
         self._regular_ns = 0
         self._earliest_ns = 0
         self._searches = 0
+        self._answered = False
         self._gist: Hashable = None
 
     def search(self) -> None:
         """Begin anew to report to whoever may be there."""
         self._searches = 0
+        self._answered = False
         self.hasten()
 
     def hasten(self) -> None:
         """Have a report as soon as may be."""
         self._gist = None
+
+    def answered(self, now_ns: int) -> None:
+        """Report once more soon: whoever heard the first report had to be shown that we are alive.
+
+        Once in a search, since recorded challenges can be answered, too.
+        """
+        if not self._answered:
+            self._answered = True
+            self._regular_ns = self._earliest_ns = now_ns + AFTER_PROOF_NS
 
     def due_ns(self, gist: Hashable) -> int:
         """Return when a report with this gist is due; 0 is at once."""

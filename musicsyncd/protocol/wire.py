@@ -2,7 +2,7 @@
 
 Every message is a msgpack array whose first element says its kind; msgspec checks
 each field against its type and limits while it decodes. Sealing, the sender, its
-epoch and the sequence number are around the message, in :mod:`musicsyncd.protocol.auth`.
+epoch, the sequence number and a host's signature are around the message, in :mod:`musicsyncd.protocol.auth`.
 
 A message carries state, not events: any one :class:`Beacon` brings a peer fully up to
 date, so loss, doubling and reordering need no special case.
@@ -50,6 +50,18 @@ BEACON_MARK_BITS = 32
 """Enough: of the beacons of a minute, no two have the same in their low bits but by a rare chance."""
 
 
+_Nonce = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
+_KeyId = Annotated[bytes, msgspec.Meta(min_length=4, max_length=4)]
+
+LEAST_BEACON_BYTES = 46
+"""A signed beacon of this length is as long as the :class:`Challenge` with which a stranger answers it."""
+
+CHALLENGE_PADDING_BYTES = 96
+"""Of a peer's challenge: with it, it is as long as a host's :class:`Proof` with key and signature."""
+
+SEALED_KEY_BYTES = 92
+"""A nonce of 12 bytes, two keys of 32, and a tag of 16."""
+
 MAX_PROBE_INTERVAL_MS = 2_000
 """A host that asks for more patience would be taken for silent."""
 
@@ -66,6 +78,7 @@ class Beacon(msgspec.Struct, frozen=True, array_like=True, tag=1):
         muted: the whole room is silent.
         http_port: where the host serves media and control.
         host_name: for people.
+        padding: zero bytes, that bring it to :data:`LEAST_BEACON_BYTES`.
     """
 
     room: _Name
@@ -76,6 +89,7 @@ class Beacon(msgspec.Struct, frozen=True, array_like=True, tag=1):
     muted: bool
     http_port: _Port
     host_name: _Name
+    padding: Annotated[bytes, msgspec.Meta(max_length=LEAST_BEACON_BYTES)] = b""
 
 
 class Heard(msgspec.Struct, frozen=True, array_like=True):
@@ -194,6 +208,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True, tag=4):
         clock: its clock.
         playback: its sound.
         heard: the newest beacons of its room since its last report.
+        has_key: of the newest room key that it keeps, as :func:`musicsyncd.protocol.auth.key_id` names it.
     """
 
     name: _Name
@@ -205,6 +220,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True, tag=4):
     clock: ClockStats
     playback: PlaybackStats
     heard: Annotated[tuple[Heard, ...], msgspec.Meta(max_length=MAX_HEARD)] = ()
+    has_key: _KeyId = bytes(4)
 
 
 class Settings(msgspec.Struct, frozen=True, array_like=True, tag=5):
@@ -237,7 +253,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=6):
         padding: zero bytes.
     """
 
-    nonce: Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
+    nonce: _Nonce
     padding: Annotated[bytes, msgspec.Meta(max_length=128)] = bytes(96)
 
 
@@ -250,7 +266,7 @@ class Here(msgspec.Struct, frozen=True, array_like=True, tag=7):
         host_name: for people.
     """
 
-    nonce: Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
+    nonce: _Nonce
     http_port: _Port
     host_name: _Name
 
@@ -261,12 +277,55 @@ class Bye(msgspec.Struct, frozen=True, array_like=True, tag=8):
     reason: _Text = ""
 
 
-FromHost = Beacon | ProbeReply | Settings | Here | Bye
-FromPeer = Probe | Report | Hello | Bye
+class Challenge(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """Any node → who sent it something and is not known to be alive: are you? See :mod:`musicsyncd.protocol.proving`.
+
+    Attributes:
+        nonce: comes back in the proof.
+        padding: zero bytes: a host's proof is longer than a peer's, so a peer's challenge is, too.
+    """
+
+    nonce: _Nonce
+    padding: Annotated[bytes, msgspec.Meta(max_length=CHALLENGE_PADDING_BYTES)] = b""
+
+
+class Proof(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """The answer to a challenge.
+
+    Attributes:
+        nonce: the challenge's.
+        public_key: with which to verify what the host signs, 32 bytes; a peer has none.
+    """
+
+    nonce: _Nonce
+    public_key: Annotated[bytes, msgspec.Meta(max_length=32)] = b""
+
+
+class NewKey(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """Host → one peer, until its reports say that it has it: the room has another key from now on.
+
+    Attributes:
+        sealed: the new keys, as :mod:`musicsyncd.protocol.rotation` encrypts them.
+    """
+
+    sealed: Annotated[bytes, msgspec.Meta(min_length=SEALED_KEY_BYTES, max_length=SEALED_KEY_BYTES)]
+
+
+FromHost = Beacon | ProbeReply | Settings | Here | Bye | Challenge | Proof | NewKey
+FromPeer = Probe | Report | Hello | Bye | Challenge | Proof
+
+SIGNED = (Beacon, Settings, Bye, Proof, NewKey)
+"""What a host signs. Its other messages count only as answers to what was asked with a number of one's own."""
 
 _encoder = msgspec.msgpack.Encoder()
 _from_host = msgspec.msgpack.Decoder(FromHost)
 _from_peer = msgspec.msgpack.Decoder(FromPeer)
+
+
+def beacon_of_full_length(beacon: Beacon) -> Beacon:
+    """Return a beacon that is long enough to be answered with a challenge."""
+    missing = LEAST_BEACON_BYTES - len(encode(beacon))
+    return msgspec.structs.replace(beacon, padding=bytes(missing)) if missing > 0 else beacon
 
 
 def encode(message: FromHost | FromPeer) -> bytes:

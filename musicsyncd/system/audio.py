@@ -1,8 +1,5 @@
 """PortAudio: sound cards by stable names, and the stream that asks for blocks.
 
-``sounddevice`` is imported late, because importing it can fail by itself: without the
-PortAudio library, or over a broken ALSA configuration.
-
 The time at which a block sounds is PortAudio's ``outputBufferDacTime``. Its clock is
 ``CLOCK_MONOTONIC`` under one host API, ``CLOCK_REALTIME`` under another and seconds since the
 stream began under a third; :class:`StreamClock` finds out which, from the stream's own
@@ -26,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from musicsyncd.errors import DeviceError
+from musicsyncd.system import portaudio
 from musicsyncd.system.monotonic import now_ns
-from musicsyncd.system.output import BLOCK_FRAMES, FALLBACK_RATE_HZ, RenderBlock
+from musicsyncd.system.output import BLOCK_FRAMES, FALLBACK_RATE_HZ, LastingError, RenderBlock
 from musicsyncd.units import NS_PER_MS, NS_PER_S, s_to_ns
 
 log = logging.getLogger(__name__)
@@ -69,19 +67,6 @@ class Device:
     index: int
 
 
-def _sounddevice() -> Any:  # noqa: ANN401 - the module has no types
-    try:
-        import sounddevice
-    except OSError as error:
-        if "PortAudio" in str(error):
-            raise DeviceError("the PortAudio library is missing: install the package libportaudio2") from None
-        raise DeviceError(f"the sound system cannot be used: {error}") from None
-    except Exception as error:
-        # PortAudio's initialisation raises its own errors, over a broken ALSA configuration for one.
-        raise DeviceError(f"PortAudio cannot start: {error}") from None
-    return sounddevice
-
-
 def _stable_name(name: str) -> str:
     """Return a card's name without the number that it happened to get: ``hw:1,0`` becomes ``hw:Device,0``."""
     found = re.search(r"hw:(\d+),(\d+)", name)
@@ -94,13 +79,16 @@ def _stable_name(name: str) -> str:
     return f"hw:{card},{found[2]}"
 
 
-def list_devices() -> list[Device]:
-    """Return the outputs that PortAudio offers now.
+def list_devices(*, anew: bool = False) -> list[Device]:
+    """Return the outputs that PortAudio offers.
+
+    Args:
+        anew: those that are there now, instead of those that were when it was asked first. No stream may be open.
 
     Raises:
         DeviceError: when PortAudio cannot be used.
     """
-    sounddevice = _sounddevice()
+    sounddevice = portaudio.library(anew=anew)
     try:
         apis = sounddevice.query_hostapis()
         default = sounddevice.default.device[1]
@@ -121,16 +109,18 @@ def list_devices() -> list[Device]:
         raise DeviceError(f"cannot list the sound cards: {error}") from None
 
 
-def find_device(wanted: str | None) -> Device:
+def find_device(wanted: str | None, *, anew: bool = False) -> Device:
     """Return the output that a user named, or the default one.
 
     Args:
         wanted: a stable name, PortAudio's name, or a part of either that only one has.
+        anew: look for cards that were plugged in since the last look. No stream may be open.
 
     Raises:
-        DeviceError: when there is none, or more than one.
+        DeviceError: when there is none.
+        LastingError: when there is more than one.
     """
-    devices = list_devices()
+    devices = list_devices(anew=anew)
     if not devices:
         raise DeviceError("no sound card: plug one in, or use --output null")
     if wanted is None:
@@ -140,11 +130,11 @@ def find_device(wanted: str | None) -> Device:
         [one for one in devices if wanted == one.name],
         [one for one in devices if wanted.lower() in f"{one.stable_name}\n{one.name}".lower()],
     ):
-        if len(exact) == 1:
+        if len({one.stable_name for one in exact}) == 1:  # Two of one name cannot be told apart by saying more.
             return exact[0]
         if exact:
             names = ", ".join(one.stable_name for one in exact)
-            raise DeviceError(f"{wanted!r} may be any of {names}: say more of its name")
+            raise LastingError(f"{wanted!r} may be any of {names}: say more of its name")
     names = ", ".join(one.stable_name for one in devices)
     raise DeviceError(f"no sound card {wanted!r}: there is {names}")
 
@@ -178,8 +168,11 @@ class StreamClock:
         if self.kind == "monotonic":
             return dac_ns
         if self.kind == "realtime":
-            real_ns = time.clock_gettime_ns(time.CLOCK_REALTIME)
-            return dac_ns - (real_ns - now_ns())
+            ahead_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - now_ns()
+            if abs(current_ns - ahead_ns - local_ns) < _SAME_CLOCK_NS:
+                return dac_ns - ahead_ns
+            # The wall clock was set since the stream read it: this once, what it read is as good as now.
+            return local_ns + dac_ns - current_ns
         return dac_ns + self._own_offset_ns(local_ns - current_ns, local_ns)
 
     @staticmethod
@@ -209,13 +202,16 @@ class PortAudioOutput:
         rate_hz: frames a second; the card's own choice for None.
         buffer_ms: how much sound PortAudio should hold.
 
+    Only one may be open at a time: cards are looked for anew before.
+
     Raises:
-        DeviceError: when it cannot be opened.
+        DeviceError: when it cannot be opened now.
+        LastingError: when it cannot be opened as it was asked for.
     """
 
     def __init__(self, device: str | None, rate_hz: int | None, buffer_ms: float) -> None:
-        self._sounddevice = _sounddevice()
-        found = find_device(device)
+        found = find_device(device, anew=True)
+        self._sounddevice = portaudio.library()
         self.underruns = 0
         self.description = found.stable_name
         self.channels = min(found.channels, 2)
@@ -250,11 +246,13 @@ class PortAudioOutput:
                 self._sounddevice.check_output_settings(
                     device=device.index, channels=self.channels, dtype="float32", samplerate=rate_hz
                 )
-            except self._sounddevice.PortAudioError:
+            except self._sounddevice.PortAudioError as error:
+                if "unavailable" in str(error).lower():
+                    raise DeviceError(_say(device, error)) from None
                 continue
             return rate_hz
         if wanted_hz:
-            raise DeviceError(f"{device.stable_name} does not play at {wanted_hz} Hz: leave --rate out")
+            raise LastingError(f"{device.stable_name} does not play at {wanted_hz} Hz: leave --rate out")
         return device.rate_hz
 
     def start(self, render: RenderBlock) -> None:
@@ -275,7 +273,7 @@ class PortAudioOutput:
             log.warning("%s: %s", self.description, self._fault)
             self._fault = ""
         try:
-            return bool(self._stream.active)
+            return bool(self._stream.active)  # A look at a flag of PortAudio's, which asks nothing of the card.
         except self._sounddevice.PortAudioError:
             return False
 

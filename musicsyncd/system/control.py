@@ -21,10 +21,12 @@ from typing import Any
 from musicsyncd.config import DEFAULT_ROOM, check_room
 from musicsyncd.errors import ControlError, MediaError, MusicSyncError
 from musicsyncd.media.queue import Chance, Entry
+from musicsyncd.playback.saved import AfterRestart
 from musicsyncd.playback.seek import format_position
 from musicsyncd.playback.transport import Transport
 from musicsyncd.protocol.host import HostNode, RoomState
 from musicsyncd.system.database import Database, SavedRoom
+from musicsyncd.system.key_change import KeyChange
 from musicsyncd.system.library_control import LibraryControl
 from musicsyncd.system.log import Throttle
 from musicsyncd.system.preparer import Preparer
@@ -55,11 +57,13 @@ class Control:
         describe: returns what ``status`` says of the host itself.
         chance: shuffles.
         day_s: the clock of the day, seconds since 1970.
+        after_restart: where what played goes on when the host was killed or the machine was cut off.
 
     Attributes:
         queues: what can be done to the rooms' queues.
         speakers: the host's peers and their settings.
         library, preparer: what the host has of music, if it has a library, and what looks into files.
+        key: changes the room's key, if it has one.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class Control:
         *,
         chance: Chance | None = None,
         day_s: Callable[[], float] = time.time,
+        after_restart: AfterRestart = "now",
     ) -> None:
         self._node = node
         self._database = database
@@ -85,8 +90,10 @@ class Control:
         self.speakers = Speakers(node, database, changed)
         self.queues = QueueControl(self)
         self.library: LibraryControl | None = None
+        self.key: KeyChange | None = None
         self._chance: Chance = random.Random() if chance is None else chance
         self._day_s = day_s
+        self._after_restart: AfterRestart = after_restart
         self._readying = Readying(self.preparer, self._after_reading)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._throttle = Throttle(log)
@@ -108,7 +115,10 @@ class Control:
         # A restarted host continues a revision that peers know; a new epoch makes that harmless.
         if saved.snapshot:
             at_ns, now_ns = self.instant(room)
-            if not room.transport.restore(saved.snapshot, self._boot_id, at_ns, now_ns):
+            day_s, after = self._day_s(), self._after_restart
+            if not room.transport.restore(
+                saved.snapshot, self._boot_id, at_ns, now_ns, day_s=day_s, after_restart=after
+            ):
                 log.warning("room %s: what it played last was not readable", saved.name)
             kept_ns = saved.snapshot.get("host_ns")
             if saved.snapshot.get("boot_id") == self._boot_id and isinstance(kept_ns, int):
@@ -146,7 +156,7 @@ class Control:
         """Keep where each playing room is, for a start of the machine after a power cut."""
         for room in self._rooms.values():
             if room.transport.mode == "playing":
-                snapshot = room.transport.snapshot(self._boot_id, self._now_ns())
+                snapshot = self._snapshot(room)
                 try:
                     self._database.save_snapshot(room.name, snapshot)
                 except MusicSyncError as error:
@@ -377,7 +387,7 @@ class Control:
 
     def _save(self, room: Room, snapshot: dict[str, object] | None = None) -> None:
         if snapshot is None:
-            snapshot = room.transport.snapshot(self._boot_id, self._now_ns())
+            snapshot = self._snapshot(room)
         try:
             self._database.save_room(room.kept(snapshot))
         except MusicSyncError as error:
@@ -385,6 +395,9 @@ class Control:
             self._throttle.warning("save", str(error))
         else:
             self._unsaved = ""
+
+    def _snapshot(self, room: Room) -> dict[str, object]:
+        return room.transport.snapshot(self._boot_id, self._now_ns(), self._day_s())
 
     def _note_begun(self, room: Room) -> None:
         """Note in the room's history what has begun to sound."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from musicsyncd.config import OPEN_ROOM_KEY, SYSTEM_RUNTIME_DIR, NetworkConfig, Paths, parse_address
+from musicsyncd.config import OPEN_ROOM_KEY, SYSTEM_RUNTIME_DIR, NetworkConfig, Paths, address_text, parse_address
 from musicsyncd.errors import ConfigError, ControlError, ProtocolError
 
 CONNECT_TIMEOUT_S = 3.0
@@ -32,6 +32,12 @@ MAX_ANSWER_BYTES = 32 << 20
 HELLO_TIMES_S = (0.0, 0.15, 0.45)
 HELLO_TIMEOUT_S = 1.0
 """Three hellos in a second: a lost one costs little, and no host at all is said soon."""
+
+OTHERS_S = 0.06
+"""After the first answer, for other hosts to answer: a command must not go to whichever was faster."""
+
+MAX_HOSTS = 8
+"""That are told apart; nobody has more, and a line names them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,7 @@ class ControlClient:
         paths: where the control socket and the key are.
         host: ``ADDRESS[:PORT]`` of the host, or None to find it.
         open_room: the host runs without a key.
+        local_only: talk to a host on this machine, or to none.
         other_sockets: Unix sockets to look at after this user's own.
 
     Raises:
@@ -83,12 +90,14 @@ class ControlClient:
         *,
         host: str | None = None,
         open_room: bool = False,
+        local_only: bool = False,
         other_sockets: tuple[Path, ...] = (SYSTEM_RUNTIME_DIR / "host.sock",),
     ) -> None:
         self._network = network
         self._paths = paths
         self._named = None if host is None else parse_address(host, network.port)
         self._open_room = open_room
+        self._local_only = local_only
         self._sockets = (paths.control_socket, *(one for one in other_sockets if one != paths.control_socket))
         self._reach: Reach | None = None
 
@@ -146,6 +155,10 @@ class ControlClient:
         try:
             connection.connect()
             connection.sock.settimeout(ANSWER_TIMEOUT_S)
+            if reach.unix is None:
+                # A host answers to its addresses and its own name only, and may well be called otherwise here.
+                address, port = connection.sock.getpeername()[:2]
+                headers["Host"] = address_text((address.partition("%")[0], port))
             connection.request(method, path, data, headers)
             return _answer(connection.getresponse(), reach)
         except TimeoutError:
@@ -160,7 +173,7 @@ class ControlClient:
 
     def _find(self) -> Reach:
         if self._named is not None:
-            where = _joined(self._named)
+            where = address_text(self._named)
             return Reach(where, address=self._named, token=_token(self._room_key()))
         forbidden = ""
         for path in self._sockets:
@@ -169,6 +182,11 @@ class ControlClient:
                 return Reach(str(path), unix=path)
             if isinstance(problem, PermissionError):
                 forbidden = f"a host runs here, but you may not use its socket {path} (try sudo), and "
+        if self._local_only:
+            raise ControlError(
+                forbidden.removesuffix(", and ")
+                or "no host runs on this machine: run the command on the host's, with its --state-dir if it has one"
+            )
         try:
             key = self._room_key()
         except ConfigError as error:
@@ -183,14 +201,15 @@ class ControlClient:
                 "is `musicsyncd host` running, is the key its key (`musicsyncd key show` on both), "
                 "does the network pass multicast (name the host with --host if not)?"
             )
-        return Reach(_joined(found), address=found, token=_token(key))
+        return Reach(address_text(found), address=found, token=_token(key))
 
     def _room_key(self) -> bytes:
-        if self._open_room:
-            return OPEN_ROOM_KEY
-        from musicsyncd.system.keyfile import load_key
+        from musicsyncd.protocol.auth import HostKeys
+        from musicsyncd.system.keyfile import load_room_key
 
-        return load_key(self._paths.key_file)
+        if self._open_room:
+            return HostKeys(OPEN_ROOM_KEY).room_key
+        return load_room_key(self._paths.key_file, self._paths.rotated_key_file)
 
 
 def api_path(*parts: str) -> str:
@@ -202,10 +221,6 @@ def _token(room_key: bytes) -> str:
     from musicsyncd.protocol.auth import http_token
 
     return http_token(room_key)
-
-
-def _joined(address: tuple[str, int]) -> str:
-    return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
 
 
 def _probe(path: Path) -> OSError | None:
@@ -252,7 +267,7 @@ def find_on_lan(
     *,
     timeout_s: float = HELLO_TIMEOUT_S,
 ) -> tuple[str, int] | None:
-    """Return the HTTP address and port of the first host that answers a hello, or None.
+    """Return the HTTP address and port of the host that answers a hello, by the address that answered first, or None.
 
     Args:
         network: group, port, interfaces.
@@ -261,38 +276,43 @@ def find_on_lan(
 
     Raises:
         ConfigError: this machine has no such interface.
+        ControlError: several hosts answer.
     """
     from musicsyncd.protocol import auth, wire
-    from musicsyncd.system.interfaces import check, choose
+    from musicsyncd.system.multicast import Asker
 
-    check(network.interfaces)
     sealer = auth.Sealer(auth.derive_key(room_key, auth.PEER_PURPOSE), os.urandom(8), time.time_ns())
     opener = auth.Opener(auth.derive_key(room_key, auth.HOST_PURPOSE))
     nonce = os.urandom(8)
-    addresses = [interface.address for interface in choose(network.interfaces)]
+    found: dict[bytes, tuple[str, tuple[str, int]]] = {}
     begin_s = time.monotonic()
+    end_s = begin_s + timeout_s
     due_s = [begin_s + at_s for at_s in HELLO_TIMES_S if at_s < timeout_s]
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-        udp.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, network.ttl)
-        while (now_s := time.monotonic()) < begin_s + timeout_s:
+    with Asker(network) as lan:
+        while (now_s := time.monotonic()) < end_s and len(found) < MAX_HOSTS:
             if due_s and now_s >= due_s[0]:
                 del due_s[0]
-                _send_everywhere(udp, sealer.seal(wire.encode(wire.Hello(nonce))), network, addresses)
-            udp.settimeout(max(0.001, (due_s[0] if due_s else begin_s + timeout_s) - now_s))
+                lan.ask(sealer.seal(wire.encode(wire.Hello(nonce))))
+            heard = lan.answer(max(0.001, min([end_s, *due_s]) - now_s))
+            if heard is None:
+                continue
             try:
-                data, (address, _) = udp.recvfrom(wire.MAX_DATAGRAM_BYTES + 1)
-                answer = wire.decode_from_host(opener.open(data).body)
-            except (OSError, ProtocolError):
-                continue  # Nothing came, or something that no host of this room sent.
+                opened = opener.open(heard[0])
+                answer = wire.decode_from_host(opened.body)
+            except ProtocolError:
+                continue  # Nothing that a host of this room sent.
             if isinstance(answer, wire.Here) and answer.nonce == nonce:
-                return address, answer.http_port
-    return None
+                if not found:
+                    end_s = time.monotonic() + OTHERS_S
+                # A host may answer at several of its addresses.
+                found.setdefault(opened.sender, (answer.host_name, (heard[1][0], answer.http_port)))
+    return _the_only(list(found.values()), network.port)
 
 
-def _send_everywhere(udp: socket.socket, data: bytes, network: NetworkConfig, addresses: list[str]) -> None:
-    for address in addresses:
-        try:
-            udp.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(address))
-            udp.sendto(data, (network.group, network.port))
-        except OSError:
-            continue  # An interface that is going; the others remain.
+def _the_only(found: list[tuple[str, tuple[str, int]]], port: int) -> tuple[str, int] | None:
+    """Return the address of the host that was found; hosts are a name and an address each."""
+    if len(found) > 1:
+        said = [f"{name} ({at[0] if at[1] == port else address_text(at)})" for name, at in found]
+        many = "two" if len(found) == 2 else len(found)
+        raise ControlError(f"{many} hosts answer, {', '.join(said[:-1])} and {said[-1]}: say which with --host")
+    return found[0][1] if found else None

@@ -418,7 +418,10 @@ def _path_bytes(path: str) -> bytes:
 
 
 def _path(path_bytes: bytes) -> str:
-    return path_bytes.decode("utf-8", "surrogatepass")
+    try:
+        return path_bytes.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:  # A damaged row: there will be no such file.
+        return os.fsdecode(path_bytes)
 
 
 def _decoded(data: bytes | None, kind: type[_T]) -> _T | None:

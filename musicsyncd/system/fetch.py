@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from musicsyncd.config import address_text
 from musicsyncd.errors import MediaError
 from musicsyncd.media.store import StoredTrack
 from musicsyncd.units import NS_PER_MS, NS_PER_S, ns_to_s
@@ -130,6 +131,7 @@ class Fetcher:
         token: shows the host that this peer has the room's key; empty for a room without one.
 
     Attributes:
+        token: the same; another one counts from the next request on.
         bytes_fetched: of tracks, since the start.
         bytes_per_s: how fast they came of late, the time between asking and answer included; 0 before the first.
         fault: what keeps it from fetching, in one line, or empty.
@@ -139,7 +141,7 @@ class Fetcher:
         self.bytes_fetched = 0
         self.bytes_per_s = 0.0
         self.fault = ""
-        self._token = token
+        self.token = token
         self._host: tuple[str, int] | None = None
         self._wanted: tuple[Wanted, ...] = ()
         self._connection: http.client.HTTPConnection | None = None
@@ -207,7 +209,7 @@ class Fetcher:
                 self._back_off()
             except (MediaError, OSError, http.client.HTTPException, ValueError) as error:
                 self._disconnect()
-                host = "{}:{}".format(*self._host) if self._host else "the host"
+                host = address_text(self._host) if self._host else "the host"
                 line = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 self.fault = line if isinstance(error, MediaError) else f"cannot fetch from {host}: {line}"
                 self._back_off()
@@ -303,8 +305,8 @@ class Fetcher:
         """Send a request and return the answer, unless another becomes more urgent before that begins."""
         due_ms = job.due_ms(time.monotonic_ns())
         headers = {"Range": f"bytes={job.start}-{job.end - 1}", DUE_HEADER: str(due_ms)}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
         connection.request("GET", f"/media/{job.stored.track.content_id.hex()}", headers=headers)
         wait_s = min(max(TIMEOUT_S, due_ms / 2000), MAX_WAIT_S)
         gives_up_s = time.monotonic() + wait_s

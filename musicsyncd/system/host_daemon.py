@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import os
 import sys
+from functools import partial
 
 from musicsyncd import __version__
 from musicsyncd.config import OPEN_ROOM_KEY, HostConfig
 from musicsyncd.media.replaygain import Loudness
-from musicsyncd.protocol.auth import http_token
-from musicsyncd.protocol.host import HostNode, PeerAppeared
+from musicsyncd.protocol.auth import HostKeys, http_token
+from musicsyncd.protocol.host import HostNode, PeerAppeared, PeerLost
+from musicsyncd.protocol.proving import NONCE_BYTES
 from musicsyncd.system.control import Control
 from musicsyncd.system.database import Database
 from musicsyncd.system.http_server import HttpServer
 from musicsyncd.system.interfaces import check
-from musicsyncd.system.keyfile import load_key, make_key
+from musicsyncd.system.key_change import KeyChange
+from musicsyncd.system.keyfile import load_host_keys
 from musicsyncd.system.librarian import Librarian
 from musicsyncd.system.library_control import LibraryControl
 from musicsyncd.system.library_index import LibraryIndex
@@ -25,6 +29,7 @@ from musicsyncd.system.monotonic import boot_identity, now_ns
 from musicsyncd.system.readying import PREPARE_AHEAD
 from musicsyncd.system.supervision import (
     DIES_WITH_PARENT,
+    Watchdog,
     claim,
     notify,
     on_stop_signals,
@@ -50,25 +55,44 @@ class HostDaemon:
     Args:
         config: what it was told.
         database: its state.
-        room_key: 32 bytes.
+        keys: of its rooms.
     """
 
-    def __init__(self, config: HostConfig, database: Database, room_key: bytes) -> None:
+    def __init__(self, config: HostConfig, database: Database, keys: HostKeys) -> None:
         self._config = config
         self._database = database
         self._epoch = database.next_epoch()
         self._started_ns = now_ns()
-        self._node = HostNode(room_key, database.host_id(), self._epoch, config.name, config.network.port)
+        self._node = HostNode(
+            keys,
+            database.host_id(),
+            self._epoch,
+            config.name,
+            config.network.port,
+            nonce=partial(os.urandom, NONCE_BYTES),
+        )
         self._network = Network(self._node, config.network, port=config.network.port, on_activity=self._look)
         self._control = Control(
-            self._node, database, now_ns, boot_identity(), self._network.turn, describe=self._describe
+            self._node,
+            database,
+            now_ns,
+            boot_identity(),
+            self._network.turn,
+            describe=self._describe,
+            after_restart=config.after_restart,
         )
         self._control.preparer.loudness = Loudness(config.replaygain, config.replaygain_preamp_db)
         self._control.preparer.convert_into(config.paths.cache_dir / "converted", self._in_use)
         if config.library:
             index = LibraryIndex(config.paths.state_dir / "host" / "library.sqlite3")
             self._control.library = LibraryControl(index, Librarian(config.library, index))
-        self._server = HttpServer(self._control, None if config.open else http_token(room_key))
+        self._server = HttpServer(self._control, None if config.open else http_token(keys.room_key))
+        if not config.open:
+            self._control.key = KeyChange(
+                *(self._node, config.paths, keys, self._control.speakers),
+                accept=self._server.accept_tokens,
+                changed=self._network.turn,
+            )
 
     async def run(self) -> None:
         """Serve until a signal comes.
@@ -82,6 +106,8 @@ class HostDaemon:
         try:
             await self._network.open()
             self._control.open(self._config.room)
+            if self._control.key is not None:
+                self._control.key.open()
             if self._config.tracks:
                 log.info("%s", await self._control.begin(self._config.room, self._config.tracks))
             settle_memory()
@@ -114,15 +140,17 @@ class HostDaemon:
             if isinstance(event, PeerAppeared):
                 log.info("speaker %s at %s", event.name, event.address[0])
                 self._control.peer_appeared(event.peer_id, event.name)
-            else:
+            elif isinstance(event, PeerLost):
                 log.info("speaker %s is away: %s", event.name, event.reason)
+            elif self._control.key is not None:
+                self._control.key.done(event)
 
     async def _tick_for_ever(self) -> None:
-        ticks = 0
+        ticks, watchdog = 0, Watchdog()
         while True:
             await asyncio.sleep(_TICK_S)
             ticks += 1
-            notify(f"WATCHDOG=1\nSTATUS={self._control.describe()}")
+            watchdog.feed(self._control.describe())
             if ticks % _SAVE_POSITIONS_EVERY_TICKS == 0:
                 self._control.save_positions()
 
@@ -163,11 +191,12 @@ class HostDaemon:
             "version": __version__,
             "epoch": self._epoch,
             "address": next((one.address for one in self._network.joined), None),
-            "interfaces": [one.name for one in self._network.joined],
+            "interfaces": [f"{one.name} {one.address}" for one in self._network.joined],
             "port": self._config.network.port,
             "uptime_s": round(ns_to_s(now_ns() - self._started_ns), 1),
             "open": self._config.open,
             "dropped": dict(self._node.dropped),
+            "others": [dataclasses.asdict(one) for one in self._node.others(now_ns())],
         }
 
 
@@ -204,18 +233,15 @@ def run(config: HostConfig) -> None:
     database: Database | None = None
     try:
         database = Database(config.paths.state_dir / "host" / "state.sqlite")
-        asyncio.run(HostDaemon(config, database, _room_key(config)).run())
+        asyncio.run(HostDaemon(config, database, _keys(config)).run())
     finally:
         if database is not None:
             database.close()
         lock.close()
 
 
-def _room_key(config: HostConfig) -> bytes:
+def _keys(config: HostConfig) -> HostKeys:
     if config.open:
         log.warning("open room: whoever is on this network may listen and command")
-        return OPEN_ROOM_KEY
-    if not config.paths.key_file.exists():
-        make_key(config.paths.key_file)
-        log.info("made a room key: other machines need a copy of %s", config.paths.key_file)
-    return load_key(config.paths.key_file)
+        return HostKeys(OPEN_ROOM_KEY)
+    return load_host_keys(config.paths.key_file, config.paths.rotated_key_file)

@@ -1,7 +1,8 @@
 """The host's HTTP server: the control interface as JSON, and the way to the media.
 
-Over TCP every request carries the room's token (``Authorization: Bearer …``); over the Unix
-socket of this machine the file's permissions decide. Tracks are served by :mod:`musicsyncd.system.media_server`.
+Over TCP every request carries the room's token (``Authorization: Bearer …``) and is judged by
+:mod:`musicsyncd.system.http_guard` before it is looked at; over the Unix socket of this machine the file's permissions
+decide. Tracks are served by :mod:`musicsyncd.system.media_server`.
 
 Routes and bodies are in :data:`ROUTES`; an error is ``{"error": "one line"}``.
 """
@@ -10,38 +11,58 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import json
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
 
 from musicsyncd.errors import ConfigError, ControlError, MusicSyncError, StaleError
+from musicsyncd.media.queue import MAX_QUEUE
 from musicsyncd.system.control import Control
-from musicsyncd.system.library_control import QUESTIONS, Find, LibraryControl, Pick, resolve
+from musicsyncd.system.http_connections import (
+    Connections,
+    GuardedRunner,
+    Handler,
+    caller_of,
+    connections_possible,
+    port_of,
+)
+from musicsyncd.system.http_guard import MEDIA_PATH, Caller, Guard, Refusal, own_names
+from musicsyncd.system.key_change import KeyChange
+from musicsyncd.system.library_control import MAX_NAME_CHARS, QUESTIONS, Find, LibraryControl, Pick, resolve
 from musicsyncd.system.log import Throttle
 from musicsyncd.system.media_server import MediaServer
+from musicsyncd.system.multicast import NO_FAMILY
 
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 1 << 20
 """A queue of 10,000 paths fits; nothing else comes near."""
 
+BODY_S = 10.0
+"""For a body to come, from its first byte to its last."""
+
+SEND_S = 30.0
+"""For an answer to be taken."""
+
 Json = dict[str, Any]
 
 
+_Text = Annotated[str, msgspec.Meta(max_length=MAX_NAME_CHARS)]
+
+
 class _Seek(msgspec.Struct, forbid_unknown_fields=True):
-    to: str
+    to: _Text
 
 
 class _Volume(msgspec.Struct, forbid_unknown_fields=True):
-    volume: str
+    volume: _Text
 
 
 class _Mute(msgspec.Struct, forbid_unknown_fields=True):
@@ -49,7 +70,7 @@ class _Mute(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Positions(msgspec.Struct, forbid_unknown_fields=True):
-    positions: list[int]
+    positions: Annotated[list[int], msgspec.Meta(max_length=MAX_QUEUE)]
     revision: int | None = None
 
 
@@ -61,7 +82,7 @@ class _Move(msgspec.Struct, forbid_unknown_fields=True, rename={"from_": "from"}
 
 class _Jump(msgspec.Struct, forbid_unknown_fields=True):
     position: int | None = None
-    words: str = ""
+    words: _Text = ""
     revision: int | None = None
 
 
@@ -74,7 +95,7 @@ class _Switch(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Repeat(msgspec.Struct, forbid_unknown_fields=True):
-    repeat: str
+    repeat: _Text
 
 
 class _Crossfade(msgspec.Struct, forbid_unknown_fields=True):
@@ -82,11 +103,11 @@ class _Crossfade(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Name(msgspec.Struct, forbid_unknown_fields=True):
-    name: str
+    name: _Text
 
 
 class _RoomOf(msgspec.Struct, forbid_unknown_fields=True):
-    room: str
+    room: _Text
 
 
 class _Delay(msgspec.Struct, forbid_unknown_fields=True):
@@ -94,40 +115,56 @@ class _Delay(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Channels(msgspec.Struct, forbid_unknown_fields=True):
-    channels: str
+    channels: _Text
 
 
 class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
     pass
 
 
-_Handler = Callable[[Control, Any, Any], Awaitable[Json]]
+_Route = Callable[[Control, Any, Any, Caller], Awaitable[Json]]
 
 
-async def _status(control: Control, _match: Any, _body: _Nothing) -> Json:  # noqa: ANN401
+async def _status(control: Control, _match: Any, _body: _Nothing, _caller: Caller) -> Json:  # noqa: ANN401
     return control.status()
 
 
-async def _queue(control: Control, match: Any, _body: _Nothing) -> Json:  # noqa: ANN401
+async def _queue(control: Control, match: Any, _body: _Nothing, _caller: Caller) -> Json:  # noqa: ANN401
     return control.queues.show(match["room"])
 
 
-async def _history(control: Control, match: Any, _body: _Nothing) -> Json:  # noqa: ANN401
+async def _history(control: Control, match: Any, _body: _Nothing, _caller: Caller) -> Json:  # noqa: ANN401
     return control.queues.history(match["room"])
 
 
-async def _jump(control: Control, match: Any, body: _Jump) -> Json:  # noqa: ANN401
+async def _jump(control: Control, match: Any, body: _Jump, _caller: Caller) -> Json:  # noqa: ANN401
     return {"message": await control.queues.jump(match["room"], body.position, body.words, body.revision)}
 
 
-async def _play(control: Control, match: Any, body: Pick) -> Json:  # noqa: ANN401
-    picked = await resolve(control.library, body)
+async def _play(control: Control, match: Any, body: Pick, caller: Caller) -> Json:  # noqa: ANN401
+    picked = await resolve(control.library, body, caller)
     return {"message": await control.play(match["room"], list(picked.paths)) + picked.note}
 
 
-async def _add(control: Control, match: Any, body: Pick) -> Json:  # noqa: ANN401
-    picked = await resolve(control.library, body)
+async def _add(control: Control, match: Any, body: Pick, caller: Caller) -> Json:  # noqa: ANN401
+    picked = await resolve(control.library, body, caller)
     return {"message": await control.queues.add(match["room"], list(picked.paths), next_=body.next) + picked.note}
+
+
+def _key_of(control: Control, caller: Caller) -> KeyChange:
+    if not caller.local:
+        raise ControlError("the key is changed on the host's own machine only")
+    if control.key is None:
+        raise ControlError("this host runs without a key")
+    return control.key
+
+
+async def _key(control: Control, _match: Any, _body: _Nothing, caller: Caller) -> Json:  # noqa: ANN401
+    return _key_of(control, caller).status()
+
+
+async def _rotate(control: Control, _match: Any, _body: _Nothing, caller: Caller) -> Json:  # noqa: ANN401
+    return {"message": _key_of(control, caller).begin()}
 
 
 def _decoded(raw: bytes, body_type: type[Any]) -> Any:  # noqa: ANN401 - one of that type
@@ -149,6 +186,12 @@ def _encoded(answer: Json) -> bytes:
         return json.dumps(answer).encode("ascii")
 
 
+def _transport(request: web.Request) -> asyncio.Transport:
+    if request.transport is None:
+        raise ConnectionResetError("whoever asked has gone")
+    return request.transport
+
+
 def _clear_socket(path: Path) -> None:
     """Remove a socket that a killed host left behind.
 
@@ -165,26 +208,28 @@ def _clear_socket(path: Path) -> None:
     raise ConfigError(f"another host answers at {path}: stop it, or give this one another --state-dir")
 
 
-def _say(call: Callable[[Control, Any, Any], str]) -> _Handler:
+def _say(call: Callable[[Control, Any, Any], str]) -> _Route:
     """Make a handler of something that answers with one line at once."""
 
-    async def handle(control: Control, match: Any, body: Any) -> Json:  # noqa: ANN401
+    async def handle(control: Control, match: Any, body: Any, _caller: Caller) -> Json:  # noqa: ANN401
         return {"message": call(control, match, body)}
 
     return handle
 
 
-def _ask(question: Callable[[LibraryControl | None, Find], Awaitable[Json]]) -> _Handler:
+def _ask(question: Callable[[LibraryControl | None, Find], Awaitable[Json]]) -> _Route:
     """Make a handler of a question to the library."""
 
-    async def handle(control: Control, _match: Any, find: Any) -> Json:  # noqa: ANN401
+    async def handle(control: Control, _match: Any, find: Any, _caller: Caller) -> Json:  # noqa: ANN401
         return await question(control.library, find)
 
     return handle
 
 
-ROUTES: tuple[tuple[str, str, type[Any], _Handler], ...] = (
+ROUTES: tuple[tuple[str, str, type[Any], _Route], ...] = (
     ("GET", "/api/status", _Nothing, _status),
+    ("GET", "/api/key", _Nothing, _key),
+    ("POST", "/api/key/rotate", _Nothing, _rotate),
     ("GET", "/api/rooms/{room}/queue", _Nothing, _queue),
     ("POST", "/api/rooms", _Name, _say(lambda c, _m, b: c.make_room(b.name))),
     ("DELETE", "/api/rooms/{room}", _Nothing, _say(lambda c, m, _b: c.remove_room(m["room"]))),
@@ -236,14 +281,19 @@ class HttpServer:
 
     def __init__(self, control: Control, token: str | None) -> None:
         self._control = control
-        self._token = token
+        self._guard = Guard(None if token is None else (token,), own_names())
         self._throttle = Throttle(log)
-        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._guard])
-        app.router.add_get("/media/{content_id:[0-9a-f]{64}}", MediaServer(control.media_path).serve)
-        for method, path, body_type, handler in ROUTES:
-            app.router.add_route(method, path, self._json_handler(body_type, handler))
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+        app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app.router.add_get(f"{MEDIA_PATH}{{content_id:[0-9a-f]{{64}}}}", MediaServer(control.media_path).serve)
+        for method, path, body_type, route in ROUTES:
+            app.router.add_route(method, path, self._json_handler(body_type, route))
+        self._connections = Connections(connections_possible())
+        self._runner = GuardedRunner(app, self._front, self._connections, shutdown_timeout=0.5)
         self._socket_path: Path | None = None
+
+    def accept_tokens(self, tokens: Collection[str]) -> None:
+        """Take these tokens from now on: while a key is changed, that of the old one and that of the new one."""
+        self._guard.accept(tokens)
 
     async def open(self, port: int, socket_path: Path) -> None:
         """Listen on a TCP port of every interface, and on a Unix socket.
@@ -254,6 +304,7 @@ class HttpServer:
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, "0.0.0.0", port, reuse_address=True).start()
+            await self._listen_on_ipv6(port)
         except OSError as error:
             what = f"cannot listen on TCP port {port}: {os.strerror(error.errno or 0)}"
             hint = "another host may be running on this machine; choose another port with --port"
@@ -266,6 +317,13 @@ class HttpServer:
             raise ConfigError(f"cannot make the socket {socket_path}: {error.strerror or error}") from None
         self._socket_path = socket_path
 
+    async def _listen_on_ipv6(self, port: int) -> None:
+        try:
+            await web.TCPSite(self._runner, "::", port, reuse_address=True).start()
+        except OSError as error:
+            if error.errno not in NO_FAMILY:
+                raise
+
     async def close(self) -> None:
         """Stop listening."""
         await self._runner.cleanup()
@@ -273,18 +331,44 @@ class HttpServer:
             with contextlib.suppress(OSError):
                 self._socket_path.unlink(missing_ok=True)
 
-    @web.middleware
-    async def _guard(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        """Let in who may come in, and turn what goes wrong into one line."""
-        if not self._allowed(request):
-            self._throttle.warning("token", f"a request from {request.remote} without the room's key was refused")
-            return web.json_response({"error": "the room's key is needed"}, status=401)
+    async def _front(self, request: web.Request, behind: Handler) -> web.StreamResponse:
+        """Let in who may come in, and see to it that whatever is answered is taken within some time."""
+        transport = _transport(request)
+        caller = caller_of(transport)
+        refusal = self._guard.judge(caller, port_of(transport), request.raw_path, request.headers)
+        if refusal is None:
+            self._connections.known(request.protocol)
+            response = await self._answered(request, behind)
+        else:
+            response = self._refused(refusal, caller)
+        if not response.prepared:
+            try:
+                async with asyncio.timeout(SEND_S):
+                    await response.prepare(request)
+                    await response.write_eof()
+            except TimeoutError:
+                transport.abort()
+                raise ConnectionResetError("whoever asked does not take the answer") from None
+        return response
+
+    def _refused(self, refusal: Refusal, caller: Caller) -> web.Response:
+        kind = "without the room's key" if refusal.status == 401 else f"({refusal.line})"
+        source = caller.address or "this machine"
+        self._throttle.warning(f"refused {refusal.status}", f"a request from {source} {kind} was refused")
+        response = web.json_response({"error": refusal.line}, status=refusal.status)
+        if refusal.retry_after_s:
+            response.headers["Retry-After"] = str(refusal.retry_after_s)
+        response.force_close()
+        return response
+
+    async def _answered(self, request: web.Request, behind: Handler) -> web.StreamResponse:
+        """Carry a request out, and turn what goes wrong into one line."""
         try:
-            return await handler(request)
+            return await behind(request)
         except web.HTTPException as error:
             return web.json_response({"error": error.reason}, status=error.status)
+        except web.RequestPayloadError:
+            return web.json_response({"error": "the request's body breaks off or is no HTTP"}, status=400)
         except (ConfigError, ControlError) as error:
             return web.json_response({"error": str(error)}, status=400)
         except StaleError as error:
@@ -297,25 +381,19 @@ class HttpServer:
             log.exception("a request failed by our own fault: %s %s", request.method, request.path)
             return web.json_response({"error": "the host made a mistake; its log says more"}, status=500)
 
-    def _allowed(self, request: web.Request) -> bool:
-        if self._token is None:
-            return True
-        transport = request.transport
-        if transport is not None and isinstance(transport.get_extra_info("sockname"), str):
-            return True  # A Unix socket: who can open the file may.
-        given = request.headers.get("Authorization", "")
-        return hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode())
-
-    def _json_handler(
-        self, body_type: type[Any], handler: _Handler
-    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    def _json_handler(self, body_type: type[Any], route: _Route) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
-            raw = await request.read()
+            caller = caller_of(_transport(request))
+            try:
+                async with asyncio.timeout(BODY_S):
+                    raw = await request.read()
+            except TimeoutError:
+                raise web.HTTPRequestTimeout(reason=f"the request's body did not come within {BODY_S:g} s") from None
             try:
                 body = _decoded(raw, body_type) if body_type is not Find else _of_query(request)
             except (msgspec.MsgspecError, ValueError, RecursionError) as error:
                 raise ControlError(f"the request is not understood: {error}") from None
-            answer = await handler(self._control, request.match_info, body)
+            answer = await route(self._control, request.match_info, body, caller)
             if self._control.unsaved and "message" in answer:
                 answer["message"] += f" (but it would not survive a restart: {self._control.unsaved})"
             return web.Response(body=_encoded(answer), content_type="application/json")

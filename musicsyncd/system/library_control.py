@@ -3,6 +3,10 @@
 Owns the requests of the API that concern the library, and how a name becomes tracks. A name that means
 several albums or artists is refused with what it could mean: nobody wants to hear the wrong one. Every
 question goes to the index in a thread of its own, one at a time, so that none holds up the event loop.
+
+Who asks over the network names no file: a path from there is compared, letter by letter, with those that the library
+has, and it is the library's own that is opened. So nobody out there can learn what else is on this machine's disks, nor
+have anything of it read.
 """
 
 from __future__ import annotations
@@ -14,15 +18,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from musicsyncd.errors import ControlError, MediaError
-from musicsyncd.media.inspect import printable, shown
+from musicsyncd.media.inspect import MAX_FOLDERS, printable, shown
 from musicsyncd.media.library import folded
 from musicsyncd.media.playlist import read_playlist
 from musicsyncd.media.queue import MAX_QUEUE
+from musicsyncd.system.http_guard import Caller
 from musicsyncd.system.librarian import Librarian
 from musicsyncd.system.library_index import Album, Artist, Hit, LibraryIndex
 from musicsyncd.text import listed
@@ -34,30 +39,37 @@ MAX_HITS = 1000
 MAX_SEARCH_PLAYED = 100
 """Tracks that ``play --search`` takes: the best matches, and not half of the library for a common word."""
 
+MAX_PATH_CHARS = 4096
+"""As long as Linux takes one."""
+
+MAX_NAME_CHARS = 1000
+
 MAX_SAID = 5
 MAX_REFUSED_SAID = 1000
 
 Json = dict[str, Any]
 _T = TypeVar("_T")
+_Path = Annotated[str, msgspec.Meta(max_length=MAX_PATH_CHARS)]
+_Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME_CHARS)]
 
 
 class Pick(msgspec.Struct, forbid_unknown_fields=True):
     """What is to be played or added: paths, or one of the other ways to name tracks."""
 
-    tracks: list[str] = []
+    tracks: Annotated[list[_Path], msgspec.Meta(max_length=MAX_QUEUE)] = []
     next: bool = False
-    search: str = ""
-    album: str = ""
-    artist: str = ""
-    folder: str = ""
-    playlist: str = ""
+    search: _Name = ""
+    album: _Name = ""
+    artist: _Name = ""
+    folder: _Path = ""
+    playlist: _Path = ""
 
 
 class Find(msgspec.Struct, forbid_unknown_fields=True):
     """What is looked for."""
 
-    words: str = ""
-    artist: str = ""
+    words: _Name = ""
+    artist: _Name = ""
     limit: int = 50
 
 
@@ -123,21 +135,21 @@ class LibraryControl:
         said = {"folders": list(self._librarian.roots), "faults": self._librarian.faults, "scan": scan}
         return said | asdict(counts) | {"refused": refused, "refused_count": counts.refused}
 
-    async def resolve(self, pick: Pick) -> Picked:
+    async def resolve(self, pick: Pick, caller: Caller) -> Picked:
         """Return the files that are meant.
 
         Raises:
-            ControlError: the request names nothing, or more than one thing in more than one way.
+            ControlError: the request names nothing, or a path that may not be named from where it came.
             MediaError: there is no such track, album, artist, folder or playlist.
         """
-        return await self._ask(lambda: self._resolve(pick))
+        return await self._ask(lambda: self._resolve(pick, caller))
 
     async def _ask(self, question: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, question)
 
-    def _resolve(self, pick: Pick) -> Picked:
+    def _resolve(self, pick: Pick, caller: Caller) -> Picked:
         if pick.playlist:
-            return self._of_playlist(pick.playlist)
+            return self._of_playlist(pick.playlist if caller.local else self._own_file(pick.playlist))
         if pick.folder:
             return Picked((self._folder(pick.folder),))
         if pick.album:
@@ -153,7 +165,21 @@ class LibraryControl:
             more = len(hits) > MAX_SEARCH_PLAYED
             note = f"; more than the first {MAX_SEARCH_PLAYED} have these words, and are left out" if more else ""
             return Picked(tuple(hit.path for hit in hits[:MAX_SEARCH_PLAYED]), note)
+        if not caller.local:
+            self._check_known([track for track in pick.tracks if not is_number(track)])
         return Picked(tuple(self._track(track) for track in pick.tracks))
+
+    def _check_known(self, paths: Sequence[str]) -> None:
+        """Refuse paths that are neither tracks of the library nor folders with some; no disk is asked.
+
+        Raises:
+            ControlError: for the first of them.
+        """
+        strange = set(paths) - self._index.known(paths)
+        if strange:
+            strange -= self._folders()
+        if strange:
+            raise _not_from_there(next(path for path in paths if path in strange))
 
     def _track(self, track: str) -> str:
         if not is_number(track):
@@ -186,6 +212,22 @@ class LibraryControl:
                 folder = os.path.dirname(folder)
         return folders
 
+    def _own_file(self, name: str) -> str:
+        """Return the one file of the library's folders whose path ends in a name; only what is found is compared."""
+        wanted = [folded(part) for part in name.split("/") if part]
+        ending = os.path.splitext(name)[1].lower()
+        found = []
+        for looked, (folder, _, files) in enumerate(one for root in self._librarian.roots for one in os.walk(root)):
+            if looked >= MAX_FOLDERS:
+                break
+            for file in files:
+                # Most files are no playlist: their names need no folding.
+                if file.lower().endswith(ending):
+                    path = os.path.join(folder, file)
+                    if [folded(part) for part in path.split("/") if part][-len(wanted) :] == wanted:
+                        found.append(path)
+        return _only(sorted(set(found)), "playlist", name)
+
     def _of_playlist(self, name: str) -> Picked:
         playlist = read_playlist(Path(name), self._librarian.roots)
         left_out = listed(playlist.refused, MAX_SAID)
@@ -200,19 +242,36 @@ def is_number(track: str) -> bool:
     return number != track and number.isascii() and number.isdecimal() and len(number) < 19
 
 
-async def resolve(library: LibraryControl | None, pick: Pick) -> Picked:
-    """Return the files that are meant; paths alone need no library.
+async def resolve(library: LibraryControl | None, pick: Pick, caller: Caller) -> Picked:
+    """Return the files that are meant; paths alone, of somebody at this machine, need no library.
+
+    Args:
+        library: of the host, if it has one.
+        pick: what was asked for.
+        caller: who asks.
 
     Raises:
-        ControlError: the request is contradictory, or needs a library and there is none.
+        ControlError: the request is contradictory, needs a library and there is none, or names a path that may
+            not be named from where it came.
         MediaError: nothing is found.
     """
     ways = [bool(pick.tracks), *map(bool, (pick.search, pick.album or pick.artist, pick.folder, pick.playlist))]
     if sum(ways) > 1:
         raise ControlError("name tracks in one way: by paths, --search, --album, --artist, --folder or --playlist")
     if not any(ways[1:]) and not any(map(is_number, pick.tracks)):
-        return Picked(tuple(pick.tracks))
-    return await of_host(library).resolve(pick)
+        if caller.local or not pick.tracks:
+            return Picked(tuple(pick.tracks))
+        if library is None:
+            raise _not_from_there(pick.tracks[0])
+    return await of_host(library).resolve(pick, caller)
+
+
+def _not_from_there(path: str) -> ControlError:
+    """Return the refusal of a path that came over the network."""
+    return ControlError(
+        f"{printable(path)!r} is no track or folder of the host's library, and over the network nothing else is taken: "
+        "name it by --search, --album, --artist, --folder or library:ID, or give the command on the host itself"
+    )
 
 
 def of_host(library: LibraryControl | None) -> LibraryControl:

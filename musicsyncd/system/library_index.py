@@ -20,7 +20,7 @@ import os
 import re
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,6 +213,12 @@ class LibraryIndex:
         with self._read() as run:
             return _hit(run, number)
 
+    def known(self, paths: Iterable[str]) -> set[str]:
+        """Return which of these texts are, letter by letter, paths of tracks."""
+        query = "SELECT 1 FROM tracks WHERE path = ? AND refused = ''"
+        with self._read() as run:
+            return {path for path in paths if run.execute(query, (_kept(path),)).fetchone() is not None}
+
     def albums(self, name: str = "", artist: str = "", limit: int = 100) -> list[Album]:
         """Return albums of exactly this name, or else with these words in it; with an artist only theirs."""
         with self._read() as run:
@@ -364,6 +370,7 @@ def _both(exact: tuple[str, str], words: tuple[str, str]) -> list[tuple[str, tup
     """Return the conditions for exactly a name and, after it, for its words; one that is always true for no name."""
     if not exact[1]:
         return [("1", ())]
+    exact = (exact[0], encodable(exact[1]))
     query = query_of(words[1], words[0])
     by_words = ("id IN (SELECT rowid FROM words WHERE words MATCH ?)", (query,))
     return [(exact[0], (exact[1],)), *([by_words] if query else [])]
@@ -426,3 +433,11 @@ def _put(run: sqlite3.Connection, number: int | None, read: Read) -> None:
         "INSERT INTO words (rowid, title, artist, album, album_artist, rest) VALUES (?, ?, ?, ?, ?, ?)",
         (cursor.lastrowid, *texts[:4], rest),
     )
+
+
+def _kept(path: str) -> bytes:
+    """Return a text as a path would be kept; empty, which none is, for what can be no path."""
+    try:
+        return os.fsencode(path)
+    except UnicodeEncodeError:
+        return b""

@@ -33,6 +33,10 @@ BLOCK_FRAMES = 1024
 FALLBACK_RATE_HZ = 48_000
 
 
+class LastingError(DeviceError):
+    """An output that waiting does not help: what is asked for makes no sense, or a library is missing."""
+
+
 class Output(Protocol):
     """A sound card or what stands for one.
 
@@ -132,7 +136,7 @@ class FileOutput(NullOutput):
         buffer_ms: how far ahead of their sounding it asks for frames.
 
     Raises:
-        DeviceError: when the file cannot be written.
+        LastingError: when the file cannot be written.
     """
 
     def __init__(self, path: Path, rate_hz: int, buffer_ms: float) -> None:
@@ -147,7 +151,7 @@ class FileOutput(NullOutput):
             self._file = soundfile.SoundFile(path, "w", rate_hz, self.channels, "PCM_24", format="WAV")
         except (soundfile.SoundFileError, OSError) as error:
             why = getattr(error, "strerror", None) or error
-            raise DeviceError(f"cannot write {path}: {why}; choose another file for --output") from None
+            raise LastingError(f"cannot write {path}: {why}; choose another file for --output") from None
 
     def close(self) -> None:
         """Stop and close the file."""
@@ -177,7 +181,8 @@ def open_output(output: str, *, device: str | None, rate_hz: int | None, buffer_
 
     Raises:
         ConfigError: for any other word.
-        DeviceError: when it cannot be opened.
+        DeviceError: when it cannot be opened now.
+        LastingError: when it never can.
     """
     if output == "portaudio":
         from musicsyncd.system.audio import PortAudioOutput

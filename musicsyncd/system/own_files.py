@@ -22,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 
 from musicsyncd.errors import MediaError
-from musicsyncd.media.inspect import MAX_FOLDERS, content_id, walk
+from musicsyncd.media.inspect import MAX_FOLDERS, content_id, mtime_ns, walk
 from musicsyncd.playback.timeline import Track
 
 log = logging.getLogger(__name__)
@@ -179,11 +179,11 @@ class OwnFiles:
             "SELECT path, mtime_ns, hash FROM files WHERE size = ? ORDER BY hash IS NULL, path LIMIT ?",
             (track.size_bytes, MAX_SAME_SIZE),
         ).fetchall()
-        for path, mtime_ns, known in rows:
+        for path, noted_ns, known in rows:
             stamp = _stamp(path)
             if stamp is None or stamp[0] != track.size_bytes:
                 continue
-            if known is None or stamp[1] != mtime_ns:
+            if known is None or stamp[1] != noted_ns:
                 try:
                     known = content_id(Path(os.fsdecode(path)))
                 except MediaError:
@@ -211,4 +211,4 @@ def _stamp(path: str | bytes | Path) -> _Stamp | None:
         status = os.stat(path)
     except (OSError, ValueError):
         return None
-    return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
+    return (status.st_size, mtime_ns(status)) if stat.S_ISREG(status.st_mode) else None

@@ -9,34 +9,43 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
+from functools import partial
 from pathlib import Path
 
 from musicsyncd import __version__
 from musicsyncd.clock.filter import HostClock
 from musicsyncd.config import DEFAULT_ROOM, OPEN_ROOM_KEY, PeerConfig, make_folder
+from musicsyncd.errors import ConfigError
 from musicsyncd.playback.player import Course
 from musicsyncd.playback.timeline import Timeline
-from musicsyncd.protocol.auth import http_token
-from musicsyncd.protocol.peer import HostFound, HostLost, PeerNode, SettingsChanged, StateChanged
+from musicsyncd.protocol.auth import HostKeys, RoomKeys, http_token
+from musicsyncd.protocol.peer import HostFound, HostLost, KeyChanged, PeerNode, SettingsChanged, StateChanged
+from musicsyncd.protocol.proving import NONCE_BYTES
 from musicsyncd.protocol.wire import Settings
 from musicsyncd.system.identity import load_identity, save_skew
 from musicsyncd.system.interfaces import check
-from musicsyncd.system.keyfile import load_key
+from musicsyncd.system.keyfile import is_host_file, keep_room_keys, load_room_keys
 from musicsyncd.system.monotonic import now_ns, suspended_duration_ns
 from musicsyncd.system.own_files import OwnFiles
 from musicsyncd.system.speaker import Speaker
 from musicsyncd.system.supervision import (
+    Watchdog,
     claim,
     die_with_parent,
+    end_process,
+    keep_standard_error,
+    may_replace_process,
     notify,
     on_stop_signals,
     raise_priority,
+    replace_process,
     settle_memory,
     until_stopped,
 )
 from musicsyncd.system.udp import Network
-from musicsyncd.units import NS_PER_MS, NS_PER_US, ms_to_ns, volume_to_gain
+from musicsyncd.units import NS_PER_MS, NS_PER_S, NS_PER_US, ms_to_ns, volume_to_gain
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +55,9 @@ _SAVE_SKEW_EVERY_TICKS = 3000
 _SUSPENDED_NS = 100 * NS_PER_MS
 _MIB = 1 << 20
 
+_OVERDUE_NS = 5 * NS_PER_S
+"""What the protocol had to do by then and did not: its timer stands still, and with it the clock."""
+
 
 class PeerDaemon:
     """One speaker on the network.
@@ -53,16 +65,20 @@ class PeerDaemon:
     Args:
         config: what it was told.
         folder: its own state.
-        room_key: 32 bytes.
+        keys: of the room.
+
+    Attributes:
+        speaker: its sound.
+        wants_replacement: it has ended because only a new process can help.
     """
 
-    def __init__(self, config: PeerConfig, folder: Path, room_key: bytes) -> None:
+    def __init__(self, config: PeerConfig, folder: Path, keys: RoomKeys) -> None:
         self._config = config
         self._identity = identity = load_identity(folder)
         self._clock = HostClock(identity.skew_ppm)
         hosts = (config.host_address,) if config.host_address is not None else ()
         self._node = PeerNode(
-            room_key,
+            keys,
             identity.peer_id,
             identity.epoch,
             config.name,
@@ -71,6 +87,7 @@ class PeerDaemon:
             __version__,
             hosts=hosts,
             room=DEFAULT_ROOM,
+            nonce=partial(os.urandom, NONCE_BYTES),
         )
         self._network = Network(self._node, config.network, port=0, on_activity=self._look)
         library = OwnFiles(config.library, folder / "own-files.sqlite3") if config.library else None
@@ -81,16 +98,18 @@ class PeerDaemon:
             buffer_ms=config.buffer_ms,
             cache_folder=make_folder(config.paths.cache_dir / "peers" / _safe(config.name)),
             cache_bytes=None if config.cache_mib is None else config.cache_mib * _MIB,
-            token=None if config.open else http_token(room_key),
+            token=None if config.open else http_token(keys.room_key),
             own_files=library,
         )
         self._settings: Settings | None = None
         self._state: StateChanged | None = None
         self._course = Course()
         self._slept_ns = suspended_duration_ns()
+        self._watchdog = Watchdog()
+        self.wants_replacement = False
 
     async def run(self) -> None:
-        """Serve until a signal comes.
+        """Serve until a signal comes, or until only a new process can help.
 
         Raises:
             MusicSyncError: when it cannot start.
@@ -98,13 +117,17 @@ class PeerDaemon:
         stop = on_stop_signals()
         await self._network.open()
         try:
-            await self.speaker.open()
-            settle_memory()
-            notify("READY=1\nSTATUS=looking for the host")
-            await until_stopped(stop, self.speaker.keep_open(), self._tick_for_ever())
+            await until_stopped(stop, self._sound_for_ever(), self._tick_for_ever())
         finally:
-            notify("STOPPING=1")
+            if not self.wants_replacement:
+                notify("STOPPING=1")
             await self._leave()
+
+    async def _sound_for_ever(self) -> None:
+        await self.speaker.begin()
+        settle_memory()
+        notify("READY=1\nSTATUS=looking for the host")
+        await self.speaker.keep_open()
 
     async def _leave(self) -> None:
         self._save_skew()
@@ -122,16 +145,28 @@ class PeerDaemon:
             self._notice_suspend()
             self._node.playback = self.speaker.stats()
             self.speaker.look_ahead()
-            if ticks % _WATCHDOG_EVERY_TICKS == 0 and self.speaker.ready:
-                # A hung card or a hung loop does not get here, and systemd starts the peer anew.
-                notify("WATCHDOG=1\nSTATUS=" + self._describe())
+            if self.speaker.hanging and not Watchdog.is_set() and may_replace_process():
+                log.warning("%s: starting this peer anew", self.speaker.trouble)
+                self.wants_replacement = True
+                return
+            if ticks % _WATCHDOG_EVERY_TICKS == 0:
+                # A hung loop does not get here, and systemd starts the peer anew.
+                self._watchdog.feed(self._describe(), self._trouble())
             if ticks % _SAVE_SKEW_EVERY_TICKS == 0:
                 self._save_skew()
 
     def _save_skew(self) -> None:
-        if self._clock.mapping is not None:
+        skew_ppm = self._clock.known_skew_ppm
+        if skew_ppm is not None:
             with contextlib.suppress(OSError):  # A full or read-only disk costs the next start some seconds.
-                save_skew(self._identity, self._clock.skew_ppm)
+                save_skew(self._identity, skew_ppm)
+
+    def _trouble(self) -> str:
+        """Return what does not go on, for the watchdog; nothing for a host or a card that is away."""
+        due_ns = self._node.next_timer_ns()
+        if due_ns is not None and now_ns() - due_ns > _OVERDUE_NS:
+            return "the network's timer stands still"
+        return self.speaker.trouble
 
     def _describe(self) -> str:
         stats = self._node.playback
@@ -143,6 +178,7 @@ class PeerDaemon:
             log.info("the machine has slept: finding the host's time anew")
             self._node.suspended(now_ns())
             self._network.turn()
+            self.speaker.resumed()
         self._slept_ns = slept_ns
 
     def _look(self) -> None:
@@ -155,9 +191,28 @@ class PeerDaemon:
                 self._apply_volume()
             elif isinstance(event, HostFound):
                 log.info("following the host at %s", event.address[0])
+                if self._state is not None and self._state.epoch == event.epoch:
+                    self.speaker.set_host(event.address[0], self._state.http_port)
             elif isinstance(event, HostLost):
                 log.warning("%s: playing on with what is here", event.reason)
+            elif isinstance(event, KeyChanged):
+                self._keep(event.keys)
         self._steer()
+
+    def _keep(self, keys: RoomKeys) -> None:
+        """Keep the room's new keys for the next start, before the host hears that they are kept."""
+        # Kept or not: the host takes this one already, and soon no other.
+        self.speaker.set_token(http_token(keys.room_key))
+        paths = self._config.paths
+        # The host of this machine keeps its own key, and may have its second file in the same folder.
+        if not self._config.open and not is_host_file(paths.key_file):
+            try:
+                keep_room_keys(paths.key_file, keys, paths.rotated_key_file)
+            except ConfigError as error:
+                log.warning("the room has a new key, which is lost at the next start: %s", error)
+                return
+        log.info("the room has a new key")
+        self._node.key_kept(keys)
 
     def _take_state(self, state: StateChanged) -> None:
         self._state = state
@@ -202,17 +257,26 @@ def run(config: PeerConfig) -> None:
     Raises:
         MusicSyncError: with one line, when it cannot start.
     """
+    keep_standard_error()
     raise_priority()
     die_with_parent()
     check(config.network.interfaces)
     config.paths.make()
-    room_key = OPEN_ROOM_KEY if config.open else load_key(config.paths.key_file)
+    keys = (
+        HostKeys(OPEN_ROOM_KEY).room_keys
+        if config.open
+        else load_room_keys(config.paths.key_file, config.paths.rotated_key_file)
+    )
     folder = config.paths.state_dir / "peers" / _safe(config.name)
     lock = claim(folder, f"a peer called {config.name!r}", "--name")
     try:
         if config.open:
             log.warning("open room: whoever is on this network may command this speaker")
-        daemon = PeerDaemon(config, folder, room_key)
+        daemon = PeerDaemon(config, folder, keys)
         asyncio.run(daemon.run())
     finally:
         lock.close()
+    if daemon.wants_replacement:
+        replace_process()
+    if daemon.speaker.hanging:
+        end_process()

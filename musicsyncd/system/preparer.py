@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -212,7 +213,7 @@ def _find(paths: tuple[str, ...]) -> Found:
     faults: list[str] = []
     for path in paths:
         try:
-            files = find_tracks(Path(path).expanduser().absolute())
+            files = find_tracks(Path(os.path.expanduser(path)).absolute())
         except MediaError as error:
             faults.append(str(error))
             continue

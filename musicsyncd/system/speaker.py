@@ -23,15 +23,30 @@ from musicsyncd.protocol.wire import PlaybackStats
 from musicsyncd.system.fetch import Fetcher, Wanted
 from musicsyncd.system.log import Throttle
 from musicsyncd.system.monotonic import boot_identity, now_ns
-from musicsyncd.system.output import Output, open_output
+from musicsyncd.system.output import LastingError, Output, open_output
 from musicsyncd.system.own_files import OwnFiles
+from musicsyncd.system.sound_thread import SoundThread
 from musicsyncd.units import NS_PER_S, LocalNs, ns_to_s
 
 log = logging.getLogger(__name__)
 
+_LOOK_EVERY_S = 0.5
+"""At a card that plays."""
+
 _REOPEN_AFTER_S = 2.0
+"""A card that is away is tried so often: each time costs a look at all cards."""
+
 _STALLED_AFTER_S = 3.0
 """A card that has not asked for a block for so long is taken for gone."""
+
+_HELD_UP_AFTER_S = 1.0
+"""Whoever has not looked for so long was held up, perhaps with the card: it is given its time anew."""
+
+_NOT_TRIED_AFTER_S = 30.0
+"""A card that is away is tried more often than this, even one that takes all its time to refuse."""
+
+_STOP_LIMIT_S = 2.0
+"""What a card may take to close when the peer ends; whoever ends it waits for no more."""
 
 _SAID_AFTER_NS = NS_PER_S
 """Silence for want of bytes that lasts so long is a fault; a seek may take a part of it."""
@@ -80,11 +95,30 @@ class Speaker:
         self._player: Player | None = None
         self._fault = ""
         self._faults: dict[bytes, str] = {}
-        self._blocks, self._blocks_at_ns = 0, 0
+        self._calls = SoundThread()
+        self._blocks, self._blocks_at_ns, self._looked_at_ns = 0, 0, 0
+        self._tried_at_ns = now_ns()
+        self._slept = False
+        self._look_now = asyncio.Event()
         self._underruns_before = 0
         self._throttle = Throttle(log)
 
     # -- the card ------------------------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """Open the output for the first time; a card that is not there, or busy, is left to :meth:`keep_open`.
+
+        Raises:
+            LastingError: when waiting would not help.
+            ConfigError: when there is no such output.
+        """
+        try:
+            await self.open()
+        except LastingError:
+            raise
+        except DeviceError as error:
+            self._fault = str(error)
+            self._throttle.warning("card", f"{error}: waiting for it")
 
     async def open(self) -> None:
         """Open the output and begin to play.
@@ -93,53 +127,80 @@ class Speaker:
             DeviceError: when it cannot be opened.
             ConfigError: when there is no such output.
         """
-        # Opening a card takes from milliseconds to seconds, and the network must not wait for it.
-        opened = await asyncio.to_thread(
-            open_output, self._output_name, device=self._device, rate_hz=self._rate_hz, buffer_ms=self._buffer_ms
-        )
+        self._tried_at_ns = now_ns()
+        opened = await self._calls.call("opening", self._open_output, undo=lambda late: late.close())
         with contextlib.suppress(MediaError):  # Who needs it is told; loading it must not delay the first track.
             await asyncio.to_thread(soundfile_module)
+        # Another card, the screen's for one, is not to be taken for it when it is unplugged.
+        self._device = self._device or opened.description
         self._decoder = DecodeAhead(self._open_track, opened.channels)
-        self._player = Player(opened.rate_hz, opened.channels, self._decoder)
-        self._player.follow(self._course)
-        self._player.mixer.set_gain(self._gain)
-        self._player.mixer.set_channels(self._channels)
+        self._player = player = Player(opened.rate_hz, opened.channels, self._decoder)
+        player.follow(self._course)
+        player.mixer.set_gain(self._gain)
+        player.mixer.set_channels(self._channels)
         self._output = opened
         self._fault = ""
         self._blocks, self._blocks_at_ns = 0, now_ns()
-        await asyncio.to_thread(opened.start, self._player.render)
+        await self._calls.call("starting", lambda: opened.start(player.render))
         log.info("playing on %s: %d Hz, %d channels", opened.description, opened.rate_hz, opened.channels)
+
+    def _open_output(self) -> Output:
+        return open_output(self._output_name, device=self._device, rate_hz=self._rate_hz, buffer_ms=self._buffer_ms)
 
     async def keep_open(self) -> None:
         """Open the output again whenever it is gone, for ever."""
         while True:
-            await asyncio.sleep(_REOPEN_AFTER_S)
-            if self._output is not None and self._alive(self._output):
+            wait_s = _REOPEN_AFTER_S if self._output is None else _LOOK_EVERY_S
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._look_now.wait()
+            self._look_now.clear()
+            if self._output is not None and not self._slept and self._alive(self._output):
                 continue
-            if self._output is not None:
-                self._fault = f"{self._output.description} stopped asking for sound"
-                log.warning("%s: opening it again", self._fault)
-                await self._let_go()
             try:
+                await self._let_go_of_what_is_gone()
                 await self.open()
             except DeviceError as error:
                 self._fault = str(error)
                 self._throttle.warning("card", str(error))
 
-    def _alive(self, output: Output) -> bool:
-        blocks = self._player.blocks if self._player is not None else 0
-        if blocks != self._blocks:
-            self._blocks, self._blocks_at_ns = blocks, now_ns()
-        return output.healthy() and ns_to_s(now_ns() - self._blocks_at_ns) < _STALLED_AFTER_S
+    async def _let_go_of_what_is_gone(self) -> None:
+        slept, self._slept = self._slept, False
+        if self._output is None:
+            return
+        if not slept:
+            self._fault = f"{self._output.description} stopped asking for sound"
+            log.warning("%s: opening it again", self._fault)
+        await self._let_go()
 
-    async def _let_go(self) -> None:
+    def resumed(self) -> None:
+        """Open a sound card again now: the machine has slept, which few drivers survive unharmed."""
+        if self._output_name == "portaudio":
+            self._slept = True
+            self._look_now.set()
+
+    def _alive(self, output: Output) -> bool:
+        blocks, local_ns = self._player.blocks if self._player is not None else 0, now_ns()
+        if blocks != self._blocks or ns_to_s(local_ns - self._looked_at_ns) > _HELD_UP_AFTER_S:
+            self._blocks, self._blocks_at_ns = blocks, local_ns
+        self._looked_at_ns = local_ns
+        return output.healthy() and ns_to_s(local_ns - self._blocks_at_ns) < _STALLED_AFTER_S
+
+    async def _let_go(self, limit_s: float | None = None) -> None:
+        """Close the card and what feeds it.
+
+        Raises:
+            HungError: when the card does not close within its time.
+        """
         output, decoder = self._output, self._decoder
         self._output = self._player = self._decoder = None
-        if output is not None:
-            self._underruns_before += output.underruns
-            await asyncio.to_thread(output.close)
-        if decoder is not None:
-            await asyncio.to_thread(decoder.close)
+        try:
+            if output is not None:
+                self._underruns_before += output.underruns
+                await self._calls.call("closing", output.close, limit_s=limit_s)
+        finally:
+            if decoder is not None:
+                await asyncio.to_thread(decoder.close)
 
     async def fade_out(self) -> None:
         """Come down to silence and wait until it is heard, half a second at most."""
@@ -154,13 +215,19 @@ class Speaker:
         await asyncio.sleep(min(0.25, ns_to_s(player.lead_duration_ns)))
 
     async def close(self) -> None:
-        """Stop everything."""
-        await self._let_go()
+        """Stop everything, in a few seconds even when the card hangs: see :attr:`hanging`."""
+        await self._calls.settle(_STOP_LIMIT_S)
+        with contextlib.suppress(DeviceError):
+            await self._let_go(_STOP_LIMIT_S)
         await asyncio.to_thread(self._fetcher.close)
         if self._own_files is not None:
             await asyncio.to_thread(self._own_files.close)
 
     # -- what to play --------------------------------------------------------------------------
+
+    def set_token(self, token: str) -> None:
+        """Show this token to the host from now on: it has another key."""
+        self._fetcher.token = token
 
     def follow(self, course: Course) -> None:
         """Play this from the next block on."""
@@ -242,9 +309,19 @@ class Speaker:
     # -- what is to be said of it --------------------------------------------------------------
 
     @property
-    def ready(self) -> bool:
-        """The card is open and asks for blocks."""
-        return self._output is not None and self._player is not None and self._alive(self._output)
+    def hanging(self) -> str:
+        """What does not come back from the sound system, which this process may not use any more; else empty."""
+        return self._calls.hanging
+
+    @property
+    def trouble(self) -> str:
+        """Why this speaker will not go on by itself; empty while it plays, and while it waits for a card."""
+        if self.hanging:
+            return f"the sound card does not answer ({self.hanging} it)"
+        if self._output is not None:
+            return "" if self._alive(self._output) else f"{self._output.description} does not ask for sound"
+        not_tried = ns_to_s(now_ns() - self._tried_at_ns) > _NOT_TRIED_AFTER_S
+        return "nobody tries to open the sound card" if not_tried else ""
 
     def stats(self) -> PlaybackStats:
         """Return what the peer reports of its sound."""

@@ -17,8 +17,8 @@ from __future__ import annotations
 import socket
 import struct
 
-from musicsyncd.protocol.node import Address
 from musicsyncd.system.monotonic import RealtimeBridge, now_ns
+from musicsyncd.system.multicast import SocketAddress
 from musicsyncd.units import NS_PER_MS, NS_PER_S
 
 CONTROL_BYTES = 256
@@ -37,6 +37,8 @@ _FLAGS = struct.Struct("@I")
 _ASK = [(socket.SOL_SOCKET, _SO_TIMESTAMPING, _FLAGS.pack(_TX_SOFTWARE))]
 
 _IP_RECVERR = 11  # linux/in.h
+_IPV6_RECVERR = 25  # linux/in6.h
+_ERRORS = ((socket.IPPROTO_IP, _IP_RECVERR), (socket.IPPROTO_IPV6, _IPV6_RECVERR))
 _EXTENDED_ERROR = struct.Struct("@IBBBBII")  # linux/errqueue.h: struct sock_extended_err
 _ORIGIN_TIMESTAMPING = 4
 
@@ -74,7 +76,7 @@ def _stamp_ns(control: _Control, wanted: int, bridge: RealtimeBridge) -> int | N
 
 def _number(control: _Control) -> int | None:
     for level, kind, value in control:
-        if level == socket.IPPROTO_IP and kind == _IP_RECVERR and len(value) >= _EXTENDED_ERROR.size:
+        if (level, kind) in _ERRORS and len(value) >= _EXTENDED_ERROR.size:
             _, origin, _, _, _, _, number = _EXTENDED_ERROR.unpack_from(value)
             return int(number) if origin == _ORIGIN_TIMESTAMPING else None
     return None
@@ -87,7 +89,7 @@ class SendStamps:
     :meth:`collect` then, or it never gets quiet.
 
     Args:
-        sock: bound, UDP, IPv4.
+        sock: bound, UDP, of either family.
         bridge: from the kernel's stamps to the monotonic clock.
     """
 
@@ -110,7 +112,7 @@ class SendStamps:
         """The kernel cannot, or a driver gave none for the first sendings."""
         return not self._ever and (not self._can_ask or self._missing >= _MANY_MISSING)
 
-    def send(self, data: bytes, address: Address, ticket: int) -> None:
+    def send(self, data: bytes, address: SocketAddress, ticket: int) -> None:
         """Send a datagram whose ticket and time :meth:`collect` is to return.
 
         Raises:

@@ -2,6 +2,9 @@
 
 The notification protocol is systemd's sd_notify(3): datagrams of ``KEY=value`` lines to
 the socket in ``NOTIFY_SOCKET``. Without one, nothing is sent.
+
+What hangs in a driver is got out of by a new process only. Where systemd watches
+(``WATCHDOG_USEC``), it is enough not to feed it; elsewhere the process replaces itself.
 """
 
 from __future__ import annotations
@@ -11,17 +14,28 @@ import contextlib
 import ctypes
 import fcntl
 import gc
+import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from musicsyncd.config import make_folder
 from musicsyncd.errors import ConfigError
+from musicsyncd.system.monotonic import now_ns
+from musicsyncd.units import NS_PER_S
+
+log = logging.getLogger(__name__)
 
 _NOTIFY_TIMEOUT_S = 0.1
+
+_REPLACED_NS = "MUSICSYNCD_REPLACED_NS"
+"""When this process replaced itself last, by the monotonic clock: its environment is all that it keeps of itself."""
+
+_REPLACED_AGAIN_AFTER_NS = 60 * NS_PER_S
 
 
 def notify(message: str) -> None:
@@ -39,6 +53,78 @@ def notify(message: str) -> None:
         out.settimeout(_NOTIFY_TIMEOUT_S)
         out.connect(address)
         out.sendall(message.encode())
+
+
+class Watchdog:
+    """Feeds systemd's watchdog while nothing speaks against it, and says why when it does not."""
+
+    def __init__(self) -> None:
+        self._why_not = ""
+
+    @staticmethod
+    def is_set() -> bool:
+        """Return whether systemd ends this process when it is not fed (sd_watchdog_enabled(3))."""
+        set_for = os.environ.get("WATCHDOG_PID") or str(os.getpid())
+        period_us = os.environ.get("WATCHDOG_USEC", "")
+        return period_us.isdecimal() and int(period_us) > 0 and set_for == str(os.getpid())
+
+    def feed(self, status: str, why_not: str = "") -> None:
+        """Tell systemd that all goes on, and a line for ``systemctl status``. Call it about once a second.
+
+        Args:
+            status: the line.
+            why_not: what does not go on; empty for nothing.
+        """
+        if why_not != self._why_not and self.is_set():
+            if why_not:
+                log.warning("the watchdog is not fed, and systemd may start this anew: %s", why_not)
+            else:
+                log.info("the watchdog is fed again")
+        self._why_not = why_not
+        notify(f"STATUS={status}" if why_not else f"WATCHDOG=1\nSTATUS={status}")
+
+
+def keep_standard_error() -> None:
+    """Have errors and the log on a descriptor of their own.
+
+    While PortAudio looks for cards, ``sounddevice`` has descriptor 2 lead nowhere, because of what ALSA has to say of
+    each. What we have to say meanwhile would be lost, and all of it where PortAudio does not come back.
+    """
+    try:
+        own = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+    except OSError:
+        return  # There is none: nobody reads it.
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
+            handler.setStream(own)
+    sys.stderr = own
+
+
+def may_replace_process() -> bool:
+    """Return whether the last time that this process replaced itself is a minute ago."""
+    last = os.environ.get(_REPLACED_NS, "")
+    return not last.isdecimal() or now_ns() - int(last) > _REPLACED_AGAIN_AFTER_NS
+
+
+def replace_process() -> NoReturn:
+    """Begin this process anew, with the arguments and the number that it has: for what hangs in a thread of it."""
+    os.environ[_REPLACED_NS] = str(now_ns())
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(sys.stderr.fileno(), 2)
+    for descriptor in os.listdir("/proc/self/fd"):
+        # Python closes its own by itself; a sound card that a library left open would be busy for the next one.
+        if int(descriptor) > 2:
+            with contextlib.suppress(OSError):
+                os.set_inheritable(int(descriptor), False)
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def end_process() -> NoReturn:
+    """End at once, with success, without the libraries' own ends: one of them would wait for what hangs."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(0)
 
 
 def on_stop_signals() -> asyncio.Event:

@@ -1,35 +1,58 @@
-"""A node on the network: one group socket, one socket of its own, and its five calls driven.
+"""A node on the network: its sockets in IPv4 and IPv6, and its five calls driven.
 
-The group socket is bound to the group's address, so any number of nodes on one machine
-hear it; a node's own socket takes what is sent to it alone and sends everything. Receive
-times are the kernel's, taken when the packet came and not when Python got to it; for the datagrams
+For each family there is a socket of the node's own, which takes what is sent to it alone and sends everything, and
+for each interface one that hears the group there: it is bound to the group's address, so any number of nodes on one
+machine hear it (:mod:`musicsyncd.system.multicast`). What is for the group is sent on every interface in every
+family that it has, as the same bytes: a receiver takes the copy that comes first, and the others are replays.
+
+Receive times are the kernel's, taken when the packet came and not when Python got to it; for the datagrams
 of which the node wants to know it, so are the times of sending (:mod:`musicsyncd.system.stamps`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 import socket
-import struct
 from collections.abc import Callable
 from typing import Protocol
 
 from musicsyncd.config import NetworkConfig
 from musicsyncd.errors import ConfigError
 from musicsyncd.protocol.node import Address, Outgoing
-from musicsyncd.system import stamps
+from musicsyncd.system import route_events, stamps
+from musicsyncd.system.gate import Gate
 from musicsyncd.system.interfaces import Interface, choose
 from musicsyncd.system.log import Throttle
 from musicsyncd.system.monotonic import RealtimeBridge, now_ns
+from musicsyncd.system.multicast import (
+    Sender,
+    SocketAddress,
+    address_of,
+    family_of,
+    in_turns,
+    join,
+    senders,
+    socket_address,
+)
+from musicsyncd.system.names import Names
 from musicsyncd.units import ns_to_s
 
-_IP_MULTICAST_ALL = 49  # linux/in.h
 _MAX_RECEIVED_A_TURN = 64
 """Datagrams taken from a socket before the loop turns: a flood must not starve the rest."""
 
 _RECEIVE_BYTES = 2048
-_INTERFACES_EVERY_S = 2.0
+_INTERFACES_EVERY_S = 15.0
+"""The kernel tells of changes at once; this is for one whose word was lost."""
+
+_INTERFACES_UNTOLD_EVERY_S = 2.0
+"""Where the kernel may not be asked to tell."""
+
+_CHANGES_TOGETHER_S = 0.1
+"""An interface that comes up changes several times: it is looked at once."""
+
 _REJOIN_AFTER_S = 60.0
 
 log = logging.getLogger(__name__)
@@ -74,26 +97,35 @@ class Network:
     Attributes:
         stamps: what the kernel stamps: ``kernel`` for what is sent and received, ``receive`` for that
             only, ``user`` for neither.
-        joined: the interfaces on which the group is joined.
     """
 
     def __init__(self, node: Node, config: NetworkConfig, *, port: int, on_activity: Callable[[], None]) -> None:
         self.stamps = "user"
-        self.joined: list[Interface] = []
         self._node = node
         self._config = config
         self._port = port
         self._on_activity = on_activity
         self._bridge = RealtimeBridge()
-        self._send_stamps: stamps.SendStamps | None = None
+        self._throttle = Throttle(log)
+        self._gate = Gate(self._throttle)
+        self._names = Names(self._throttle)
+        self._senders: dict[int, Sender] = {}
+        self._send_stamps: dict[int, stamps.SendStamps] = {}
+        self._groups: dict[Interface, socket.socket] = {}
+        self._route_events: socket.socket | None = None
         self._arrivals_are_stamped = True
         self._said_no_send_stamps = False
-        self._throttle = Throttle(log)
         self._timer: asyncio.TimerHandle | None = None
+        self._changed: asyncio.TimerHandle | None = None
         self._refresher: asyncio.Task[None] | None = None
         self._busy = False
-        self._opened: list[socket.socket] = []
+        self._sent_to_group = 0
         self._group_heard_ns = now_ns()
+
+    @property
+    def joined(self) -> list[Interface]:
+        """The interfaces on which the group is joined, one entry for each family; IPv4 first."""
+        return sorted(self._groups, key=lambda one: (one.family, one.index))
 
     async def open(self) -> None:
         """Open the sockets and start.
@@ -101,34 +133,33 @@ class Network:
         Raises:
             ConfigError: when a port or the group's address cannot be had.
         """
-        self._own = self._socket("0.0.0.0", self._port)
-        self._group = self._socket(self._config.group, self._config.port)
-        self._own.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, self._config.ttl)
-        self._own.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 1)
-        # 0x10 (low delay) has Wi-Fi's best-effort queue behind it on some drivers; EF is voice on all.
-        self._own.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 0xB8)
-        self._group.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
-        self._send_stamps = stamps.SendStamps(self._own, self._bridge)
+        try:
+            opened = senders(self._config, self._port)
+        except OSError as error:
+            raise _refusal(f"port {self._port}", error) from None
+        for sender in opened:
+            self._senders[sender.family] = sender
+            self._send_stamps[sender.family] = stamps.SendStamps(sender.socket, self._bridge)
+            self._listen(sender.socket, multicast=False)
         self._note_stamps()
-        self.refresh_interfaces()
+        self._route_events = route_events.open_route_events()
         loop = asyncio.get_running_loop()
-        loop.add_reader(self._own, self._readable, self._own, False)
-        loop.add_reader(self._group, self._readable, self._group, True)
+        if self._route_events is not None:
+            loop.add_reader(self._route_events, self._interfaces_changed)
+        self.refresh_interfaces()
         self._refresher = loop.create_task(self._refresh_for_ever())
         self.turn()
 
     async def close(self) -> None:
         """Send what is left and close the sockets, also when not all of them could be opened."""
-        if self._opened:
+        if self._senders:
             self._flush()
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._refresher is not None:
-            self._refresher.cancel()
-        loop = asyncio.get_running_loop()
-        for one in self._opened:
-            loop.remove_reader(one)
-            one.close()
+        for waiting in (self._timer, self._changed, self._refresher):
+            if waiting is not None:
+                waiting.cancel()
+        self._unhear_routes()
+        for one in [*self._groups.values(), *(sender.socket for sender in self._senders.values())]:
+            self._unlisten(one)
 
     def turn(self) -> None:
         """Send what the node has, show its events, set its timer. After anything was done to the node."""
@@ -153,59 +184,74 @@ class Network:
 
         Args:
             rejoin: leave and join again, so that a switch that forgot us is told.
-        """
-        now_there = choose(self._config.interfaces)
-        for gone in [one for one in self.joined if rejoin or one not in now_there]:
-            self._membership(socket.IP_DROP_MEMBERSHIP, gone)
-            self.joined.remove(gone)
-        for new in [one for one in now_there if one not in self.joined]:
-            if self._membership(socket.IP_ADD_MEMBERSHIP, new):
-                self.joined.append(new)
-                if not rejoin:
-                    log.info("on %s (%s)", new.name, new.address)
-        if not self.joined:
-            self._throttle.warning("no interface", "no network interface carries the group: trying again")
 
-    def _membership(self, option: int, interface: Interface) -> bool:
-        request = struct.pack("4s4s", socket.inet_aton(self._config.group), socket.inet_aton(interface.address))
-        try:
-            self._group.setsockopt(socket.IPPROTO_IP, option, request)
-        except OSError as error:
-            if option == socket.IP_ADD_MEMBERSHIP:
-                self._throttle.warning("join", f"cannot join the group on {interface.name}: {error.strerror}")
-            return False
-        return True
+        Raises:
+            ConfigError: another program has the group's port, and this is the first time.
+        """
+        now_there = [one for one in choose(self._config.interfaces) if one.family in self._senders]
+        for gone in [one for one in self._groups if rejoin or one not in now_there]:
+            self._unlisten(self._groups.pop(gone))
+        for new in [one for one in now_there if one not in self._groups]:
+            try:
+                group = join(new, self._config)
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE and self._refresher is None:
+                    raise _refusal(f"{self._config.group}:{self._config.port}", error) from None
+                self._throttle.warning("join", f"cannot join the group on {new.name} ({new.address}): {error.strerror}")
+                continue
+            self._groups[new] = group
+            self._listen(group, multicast=True)
+            if not rejoin:
+                log.info("on %s (%s)", new.name, new.address)
+        if not self._groups:
+            self._throttle.warning("no interface", "no network interface carries the group: trying again")
 
     async def _refresh_for_ever(self) -> None:
         while True:
-            await asyncio.sleep(_INTERFACES_EVERY_S)
+            await asyncio.sleep(_INTERFACES_UNTOLD_EVERY_S if self._route_events is None else _INTERFACES_EVERY_S)
             silent = ns_to_s(now_ns() - self._group_heard_ns) > _REJOIN_AFTER_S
             if silent:
                 self._group_heard_ns = now_ns()
             self.refresh_interfaces(rejoin=silent)
 
-    def _socket(self, address: str, port: int) -> socket.socket:
-        opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        opened.setblocking(False)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            opened.bind((address, port))
-        except OSError as error:
-            opened.close()
-            what = f"cannot use UDP {address}:{port}: {error.strerror}"
-            raise ConfigError(f"{what}; choose another with --port") from None
-        self._opened.append(opened)
+    def _interfaces_changed(self) -> None:
+        assert self._route_events is not None
+        if not route_events.take(self._route_events):
+            self._unhear_routes()
+        if self._changed is None:
+            self._changed = asyncio.get_running_loop().call_later(_CHANGES_TOGETHER_S, self._look_at_interfaces)
+
+    def _look_at_interfaces(self) -> None:
+        self._changed = None
+        self.refresh_interfaces()
+
+    def _unhear_routes(self) -> None:
+        if self._route_events is not None:
+            asyncio.get_running_loop().remove_reader(self._route_events)
+            self._route_events.close()
+            self._route_events = None
+
+    def _listen(self, opened: socket.socket, *, multicast: bool) -> None:
         self._arrivals_are_stamped &= stamps.ask_for_arrivals(opened)
-        return opened
+        self._gate.watch(opened)
+        asyncio.get_running_loop().add_reader(opened, self._readable, opened, multicast)
+
+    def _unlisten(self, opened: socket.socket) -> None:
+        self._gate.forget(opened)
+        asyncio.get_running_loop().remove_reader(opened)
+        opened.close()
 
     def _readable(self, ready: socket.socket, multicast: bool) -> None:
         self._collect_stamps()
         for _ in range(_MAX_RECEIVED_A_TURN):
             try:
-                data, control, _flags, address = ready.recvmsg(_RECEIVE_BYTES, stamps.CONTROL_BYTES)
+                data, control, _flags, sender = ready.recvmsg(_RECEIVE_BYTES, stamps.CONTROL_BYTES)
+                if not self._gate.admits(sender[0], now_ns()):
+                    continue
+                address = address_of(sender)
             except BlockingIOError:
                 break
-            except OSError as error:  # An earlier send was answered by ICMP.
+            except OSError as error:  # An earlier send was answered by ICMP, or the sender's interface has gone.
                 self._throttle.warning("receive", f"receiving: {error.strerror}")
                 continue
             self._node.receive_datagram(data, address, self._arrival_ns(control), multicast=multicast)
@@ -225,34 +271,57 @@ class Network:
     def _flush(self) -> None:
         for outgoing in self._node.datagrams_to_send(now_ns()):
             if outgoing.address is not None:
-                self._send(outgoing.data, outgoing.address, outgoing.ticket)
+                self._send(outgoing, outgoing.address)
                 continue
-            for interface in self.joined:
-                self._own.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(interface.address))
-                self._send(outgoing.data, (self._config.group, self._config.port), outgoing.ticket)
+            self._send_to_group(outgoing)
         self._collect_stamps()
 
-    def _send(self, data: bytes, address: Address, ticket: int | None) -> None:
+    def _send_to_group(self, outgoing: Outgoing) -> None:
+        """Send a datagram on every interface. The first copy is the one that counts, and whose stamp is told."""
+        ticket = outgoing.ticket
+        for interface in in_turns(self.joined, self._sent_to_group):
+            try:
+                address = self._senders[interface.family].group_on(interface)
+                self._emit(outgoing.data, interface.family, address, ticket)
+                ticket = None
+            except OSError as error:
+                self._throttle.warning("send", f"sending on {interface.name} ({interface.address}): {error.strerror}")
+        self._sent_to_group += 1
+
+    def _send(self, outgoing: Outgoing, wanted: Address) -> None:
+        address = self._names.find(wanted, now_ns())
+        if address is None:
+            return
+        family = family_of(address)
         try:
-            if ticket is None or self._send_stamps is None:
-                self._own.sendto(data, address)
-            else:
-                self._send_stamps.send(data, address, ticket)
+            if family not in self._senders:
+                raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+            self._emit(outgoing.data, family, socket_address(address), outgoing.ticket)
         except OSError as error:
             self._throttle.warning("send", f"sending to {address[0]}: {error.strerror}")
 
+    def _emit(self, data: bytes, family: int, address: SocketAddress, ticket: int | None) -> None:
+        if ticket is None:
+            self._senders[family].socket.sendto(data, address)
+        else:
+            self._send_stamps[family].send(data, address, ticket)
+
     def _collect_stamps(self) -> None:
-        """Tell the node what really left when; also what keeps the error queue from waking the loop again."""
-        if self._send_stamps is None:
-            return
-        for ticket, sent_ns in self._send_stamps.collect():
-            self._node.datagram_sent(ticket, sent_ns)
+        """Tell the node what really left when; also what keeps the error queues from waking the loop again."""
+        for send_stamps in self._send_stamps.values():
+            for ticket, sent_ns in send_stamps.collect():
+                self._node.datagram_sent(ticket, sent_ns)
         self._note_stamps()
 
     def _note_stamps(self) -> None:
-        assert self._send_stamps is not None
-        both = "kernel" if self._send_stamps.works else "receive"
+        works = any(one.works for one in self._send_stamps.values())
+        both = "kernel" if works else "receive"
         self.stamps = self._node.stamps = both if self._arrivals_are_stamped else "user"
-        if self._send_stamps.is_refused and not self._said_no_send_stamps:
+        refused = any(one.is_refused for one in self._send_stamps.values()) and not works
+        if refused and not self._said_no_send_stamps:
             self._said_no_send_stamps = True
             log.info("the kernel does not say when datagrams leave: the clock is some 30 µs less certain")
+
+
+def _refusal(what: str, error: OSError) -> ConfigError:
+    return ConfigError(f"cannot use UDP {what}: {error.strerror}; choose another with --port")

@@ -116,7 +116,7 @@ class House:
         log = self.folder / f"{name}.log"
         with log.open("ab") as out:
             process = subprocess.Popen(
-                [*COMMAND, *words, *self.network],
+                [*self.entering(name), *COMMAND, *words, *self.network],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -125,6 +125,10 @@ class House:
             )
         self.started.append(Started(name, process, log))
         return self.started[-1]
+
+    def entering(self, _name: str) -> list[str]:
+        """Return what goes before the command of a process, to run it elsewhere."""
+        return []
 
     def host(self, *words: str, **environment: str) -> Started:
         """Start the host and wait until it answers."""
@@ -150,11 +154,13 @@ class House:
         )
         return {"ALSA_CONFIG_PATH": str(configuration)}
 
-    def peer(self, name: str, *words: str, ppm: float = 0.0) -> Started:
+    def peer(self, name: str, *words: str, ppm: float = 0.0, **environment: str) -> Started:
         """Start a speaker on a card whose crystal is wrong by ``ppm``."""
         folder = ("--state-dir", str(self.folder / name))
         key = () if "--key-file" in words else ("--key-file", str(self.key))
-        return self.start(name, "peer", "--name", name, *folder, *key, *words, **self.card_for(name, ppm))
+        return self.start(
+            name, "peer", "--name", name, *folder, *key, *words, **self.card_for(name, ppm), **environment
+        )
 
     def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, without any option that finds the host."""

@@ -15,7 +15,7 @@ from house import PATIENCE_S, House, Started
 
 from musicsyncd.protocol.auth import http_token
 from musicsyncd.system.fetch import DUE_HEADER
-from musicsyncd.system.keyfile import load_key
+from musicsyncd.system.keyfile import load_room_key
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_what_cannot_be_kept_is_silence_on_that_speaker_alone_with_the_reason(ho
 
 
 def test_requests_that_make_no_sense_are_refused_and_serving_goes_on(house, long_song):
-    token = http_token(load_key(house.key))
+    token = http_token(load_room_key(house.key))
     url = f"http://127.0.0.1:{house.port}/media/{digest(long_song)}"
 
     def ask(**headers: str) -> tuple[int, bytes]:

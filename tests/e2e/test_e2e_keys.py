@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import itertools
 import json
 import time
+from pathlib import Path
 
 import pytest
 
 from musicsyncd.protocol.auth import http_token
-from musicsyncd.system.keyfile import load_key
+from musicsyncd.system.keyfile import load_room_key
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +32,13 @@ def other_key(room):
     return key
 
 
+SOURCES = (f"127.0.1.{n}" for n in itertools.count(1))
+"""Whoever is refused too often from one address is not answered any more; each question here comes from its own."""
+
+
 def ask(house, path, *, method="GET", token="", **headers):
     """Return the status and the body of a request over TCP."""
-    connection = http.client.HTTPConnection("127.0.0.1", house.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", house.port, timeout=10, source_address=(next(SOURCES), 0))
     given = {"Authorization": f"Bearer {token}"} if token else {}
     connection.request(method, path, headers=given | headers)
     answer = connection.getresponse()
@@ -60,7 +66,7 @@ def test_without_the_rooms_token_nothing_is_answered(room, method, path, token):
 
 
 def test_a_track_is_served_byte_for_byte_in_ranges(room, songs):
-    token = http_token(load_key(room.key))
+    token = http_token(load_room_key(room.key))
     whole = songs["first"][0].read_bytes()
     path = f"/media/{hashlib.sha256(whole).hexdigest()}"
     assert ask(room, path)[0] == 401
@@ -75,7 +81,7 @@ def test_a_track_is_served_byte_for_byte_in_ranges(room, songs):
 
 @pytest.mark.parametrize("path", ["/media/" + "0" * 64, "/media/../etc/passwd", "/media/%2e%2e%2fetc%2fpasswd"])
 def test_what_is_in_no_queue_is_not_served(room, path):
-    status, body = ask(room, path, token=http_token(load_key(room.key)))
+    status, body = ask(room, path, token=http_token(load_room_key(room.key)))
     assert status == 404
     assert b"root:" not in body
 
@@ -114,7 +120,53 @@ def test_a_command_with_the_key_finds_the_host_over_the_network(room, tmp_path, 
 def test_the_key_is_in_no_argument_and_readable_by_its_owner_only(room):
     assert room.key.stat().st_mode & 0o077 == 0
     assert room.paths.control_socket.stat().st_mode & 0o077 == 0
-    code = room.key.read_text().strip()
-    shown = room.run("key", "show", "--key-file", str(room.key))
-    assert code in shown.stdout
-    assert all(code not in text for _, text in room.logs())
+    secret, code = room.key.read_text().split()[0], join_code_of(room)
+    assert code.startswith("J-")
+    assert secret.startswith("H-")
+    for started in room.started:
+        words = Path(f"/proc/{started.process.pid}/cmdline").read_text()
+        assert secret not in words
+        assert code not in words
+    assert all(secret not in text and code not in text for _, text in room.logs())
+
+
+def join_code_of(room):
+    shown = room.run("key", "show", "--key-file", str(room.key), "--json")
+    assert shown.returncode == 0, shown.stderr
+    return json.loads(shown.stdout)["join_code"]
+
+
+def test_a_speaker_joins_with_the_code_and_has_it_from_then_on(room):
+    own = room.folder / "joined" / "room.key"
+    words = ("--key-file", str(own), "--output", "null")
+    first = room.peer("joined", *words, MUSICSYNCD_JOIN=join_code_of(room))
+    room.together("joined")
+    assert f"{own} has the key now" in first.log.read_text()
+    assert own.stat().st_mode & 0o777 == 0o600
+    assert own.read_text().strip() == join_code_of(room)
+    first.stop()
+    again = room.peer("joined", *words)
+    room.together("joined")
+    again.stop()
+
+
+def test_a_speaker_takes_the_key_from_systemds_credential(room):
+    folder = room.folder / "credentials"
+    folder.mkdir()
+    (folder / "room.key").write_text(join_code_of(room))
+    (folder / "room.key").chmod(0o440)
+    words = ("peer", "--name", "handed", "--state-dir", str(room.folder / "handed"), "--output", "null")
+    handed = room.start("handed", *words, CREDENTIALS_DIRECTORY=str(folder))
+    room.together("handed")
+    assert "chmod" not in handed.log.read_text()
+    assert not (room.folder / "handed" / "room.key").exists()
+    handed.stop()
+
+
+def test_a_hosts_secret_is_no_join_code(room, tmp_path):
+    secret = room.key.read_text().split()[0]
+    done = room.run("peer", "--key-file", str(tmp_path / "k"), "--state-dir", str(tmp_path), MUSICSYNCD_JOIN=secret)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        "musicsyncd: that is the host's own secret: keep it there; its join code is shown by `musicsyncd key show`"
+    ]

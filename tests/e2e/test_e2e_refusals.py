@@ -111,19 +111,6 @@ def test_a_speaker_with_a_broken_key(house, other, tmp_path):
     assert "join code" in refused(house.run("peer", *other, "--key-file", str(tmp_path / "key")))
 
 
-def test_a_sound_card_that_is_not_there(house, host, other, card):
-    configuration = house.folder / "one-card.conf"
-    configuration.write_text(
-        f'pcm_type.vdac {{ lib "{card}" }}\n'
-        f'pcm.dac {{ type vdac capture "{house.folder}/probed" rate 48000 hint {{ show on description "DAC" }} }}\n'
-        "pcm.!default dac\n"
-    )
-    peer = ("peer", *other, "--key-file", str(house.key), "--device", "nope")
-    line = refused(house.run(*peer, ALSA_CONFIG_PATH=str(configuration)), log_lines=LOG_LINES)
-    assert "no sound card 'nope': there is " in line
-    assert "dac" in line
-
-
 def test_an_output_file_that_cannot_be_written(house, host, other):
     where = ("--output", f"file:{house.folder}/no/such/folder/x.wav")
     line = refused(house.run("peer", *other, "--key-file", str(house.key), *where), log_lines=LOG_LINES)

@@ -16,10 +16,11 @@ from musicsyncd.clock.filter import HostClock
 from musicsyncd.playback.player import Course, Player
 from musicsyncd.playback.renderer import FrameSources
 from musicsyncd.playback.timeline import Segment, Timeline, Track
+from musicsyncd.protocol.auth import HostKeys
 from musicsyncd.protocol.host import Event as HostEvent
 from musicsyncd.protocol.host import HostNode, PeerInfo, RoomState
 from musicsyncd.protocol.peer import Event as PeerEvent
-from musicsyncd.protocol.peer import PeerNode, SettingsChanged, StateChanged
+from musicsyncd.protocol.peer import KeyChanged, PeerNode, SettingsChanged, StateChanged
 from musicsyncd.protocol.wire import PlaybackStats, Settings
 
 from .card import Block, Card, Crystal, PolledCard
@@ -30,7 +31,8 @@ from .sounds import NoSound, Nothing
 if TYPE_CHECKING:
     from .world import World
 
-KEY = bytes(range(32))
+KEYS = HostKeys(bytes(range(32)))
+ROOM_KEYS = KEYS.room_keys
 S = 1_000_000_000
 MS = 1_000_000
 US = 1_000
@@ -172,7 +174,8 @@ class SimHost(Driven):
         self._on = True
         self.epoch += 1
         self._revision = 0
-        self.node = HostNode(KEY, self._host_id, self.epoch, "host", 7783)
+        nonce = partial(self._dice.randbytes, 8)
+        self.node = HostNode(KEYS, self._host_id, self.epoch, "host", 7783, nonce=nonce)
         self._timer_ns = None
         self.world.network.attach(self)
         self._say(self.timeline.segments)
@@ -323,7 +326,10 @@ class SimPeer(Driven):
         self.epoch = epoch
         self.host_clock = HostClock()
         peer_id = _identity(plan.name)
-        self.node = PeerNode(KEY, peer_id, epoch, plan.name, self.host_clock, dice.random, "0", plan.hosts, ROOM)
+        self.node = PeerNode(
+            ROOM_KEYS, peer_id, epoch, plan.name, self.host_clock, dice.random, "0", plan.hosts, ROOM,
+            nonce=partial(dice.randbytes, 8),
+        )  # fmt: skip
         self._state: StateChanged | None = None
         self._delay_ns = 0
         self._slept_ns = 0.0
@@ -366,6 +372,8 @@ class SimPeer(Driven):
                 self._state = event
             elif isinstance(event, SettingsChanged):
                 self._delay_ns = event.settings.output_delay_us * US
+            elif isinstance(event, KeyChanged):
+                self.node.key_kept(event.keys)
         if self._state is not None:
             course = Course(self._state.timeline, self.node.mapping, self._state.epoch, self._delay_ns)
             if course != self._course:
@@ -422,7 +430,8 @@ class Extra(Driven):
         dice = world.dice(f"extra {name}")
         clock = MachineClock(dice, offset_ns=dice.randrange(10**12), skew_ppm=dice.uniform(-60, 60))
         super().__init__(world, name, _address(number), Wired(), clock, stamps_sendings=number % 2 == 0)
-        self.node = PeerNode(KEY, _identity(name), 1, name, RoughClock(), dice.random, "0", (), ROOM)
+        nonce = partial(dice.randbytes, 8)
+        self.node = PeerNode(ROOM_KEYS, _identity(name), 1, name, RoughClock(), dice.random, "0", nonce=nonce)
         world.network.attach(self)
         world.network.strangers.add(self.address)
         self.turn()

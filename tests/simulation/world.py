@@ -17,36 +17,25 @@ from .machine import MachineClock
 from .network import Faults, Network
 from .nodes import HOST_AT, MS, OTHER_HOST_AT, ROOM, TRACK, US, Extra, PeerPlan, S, SimHost, SimPeer
 
-__all__ = ["HOST_AT", "MS", "ROOM", "TRACK", "US", "S", "SimHost", "SimPeer", "World"]
+__all__ = ["HOST_AT", "MS", "ROOM", "TRACK", "US", "S", "SimHost", "SimPeer", "Stage", "World"]
 
 
-class World:
-    """True time, and what happens in it.
+class Stage:
+    """True time, and what happens in it, one thing after the other.
 
     Args:
         seed: of all chance.
-        faults: of the network.
 
     Attributes:
         now_ns: the true time.
-        network: between all.
-        peers: by name, in the order in which they came.
-        extras: peers of which only the traffic counts.
-        judge: listens from the start.
     """
 
-    def __init__(self, seed: int, *, faults: Faults | None = None) -> None:
+    def __init__(self, seed: int) -> None:
         self.seed = seed
         self.now_ns = 0
-        self.network = Network(self.dice("network"), self.after, lambda: self.now_ns, faults or Faults())
-        self.peers: dict[str, SimPeer] = {}
-        self.extras: list[Extra] = []
-        self.judge = Judge(lambda: self.host, self.peers.values, self.note)
         self._events: list[tuple[int, int, Callable[[], object]]] = []
         self._order = 0
         self._trace = hashlib.sha256()
-        self.host = SimHost(self, MachineClock(self.dice("host clock"), offset_ns=self.dice("host").randrange(10**12)))
-        self._listen()
 
     def dice(self, name: str) -> random.Random:
         """Return a source of chance for one part."""
@@ -81,6 +70,30 @@ class World:
     def trace(self) -> str:
         """A digest of all datagrams and all that was heard."""
         return self._trace.hexdigest()
+
+
+class World(Stage):
+    """A room with its host, its peers and a judge.
+
+    Args:
+        seed: of all chance.
+        faults: of the network.
+
+    Attributes:
+        network: between all.
+        peers: by name, in the order in which they came.
+        extras: peers of which only the traffic counts.
+        judge: listens from the start.
+    """
+
+    def __init__(self, seed: int, *, faults: Faults | None = None) -> None:
+        super().__init__(seed)
+        self.network = Network(self.dice("network"), self.after, lambda: self.now_ns, faults or Faults())
+        self.peers: dict[str, SimPeer] = {}
+        self.extras: list[Extra] = []
+        self.judge = Judge(lambda: self.host, self.peers.values, self.note)
+        self.host = SimHost(self, MachineClock(self.dice("host clock"), offset_ns=self.dice("host").randrange(10**12)))
+        self._listen()
 
     def use_host_clock(self, **what: Any) -> None:
         """Give the host another clock, before anything happens; arguments of :class:`MachineClock`."""

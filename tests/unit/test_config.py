@@ -1,20 +1,25 @@
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from musicsyncd.config import (
+    AFTER_RESTART,
     HostConfig,
     NetworkConfig,
     Paths,
     PeerConfig,
+    address_text,
     check_name,
     check_room,
+    credential_key,
     default_name,
     parse_address,
 )
 from musicsyncd.errors import ConfigError
+from musicsyncd.playback import saved
 
 PATHS = Paths.find({}, state_dir=Path("/s"))
 
@@ -212,3 +217,38 @@ def test_replaygain_is_one_of_three_and_its_preamp_within_reason():
     for preamp_db in (24.1, -24.1, float("nan")):
         with pytest.raises(ConfigError, match="preamp"):
             HostConfig(replaygain_preamp_db=preamp_db)
+
+
+def test_a_host_goes_on_after_a_restart_in_one_of_two_ways():
+    assert HostConfig("h", paths=PATHS).after_restart == "now"
+    assert HostConfig("h", paths=PATHS, after_restart="stopped").after_restart == "stopped"
+    with pytest.raises(ConfigError, match="'later' is not a choice of what to do after a restart: now, stopped"):
+        HostConfig("h", paths=PATHS, after_restart="later")
+
+
+def test_the_choices_after_a_restart_are_those_of_the_transport():
+    assert get_args(saved.AfterRestart) == AFTER_RESTART
+
+
+def test_the_key_is_systemds_credential_where_there_is_one(tmp_path):
+    environment = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    own = tmp_path / "state"
+    assert Paths.find(environment, state_dir=own).key_file == own / "room.key"
+    assert credential_key(environment) is None
+    (tmp_path / "room.key").touch()
+    paths = Paths.find(environment, state_dir=own)
+    assert (paths.key_file, paths.rotated_key_file) == (tmp_path / "room.key", own / "rotated.key")
+    assert Paths.find(environment, state_dir=own, key_file=Path("/k")).key_file == Path("/k")
+    assert Paths.find({}, state_dir=own).key_file == own / "room.key"
+    assert credential_key({"CREDENTIALS_DIRECTORY": "relative"}) is None
+    assert credential_key({"CREDENTIALS_DIRECTORY": ""}) is None
+
+
+@pytest.mark.parametrize("address", [("192.0.2.1", 7783), ("fe80::1%eth0", 1), ("pi4.local", 65535)])
+def test_an_address_is_written_as_it_is_read(address):
+    assert parse_address(address_text(address), 9) == address
+
+
+def test_one_option_changes_the_groups_of_both_families():
+    assert NetworkConfig().group6 == "ff12::efff:4d53"
+    assert NetworkConfig(group="239.1.2.3").group6 == "ff12::ef01:203"

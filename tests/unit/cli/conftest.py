@@ -22,6 +22,7 @@ class FakeHost:
         self.requests = []
         self.answers = {}
         self.tokens = []
+        self.names: list[str] = []
         host = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -30,7 +31,10 @@ class FakeHost:
                 body = self.rfile.read(length)
                 host.requests.append((self.command, self.path, json.loads(body) if body else None))
                 host.tokens.append(self.headers.get("Authorization"))
+                host.names.append(self.headers.get("Host"))
                 status, answer = host.answers.get((self.command, self.path), (200, {"message": "done"}))
+                if isinstance(answer, list):  # One after the other; the last one for ever.
+                    answer = answer.pop(0) if len(answer) > 1 else answer[0]
                 data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(data)))
@@ -97,6 +101,7 @@ def environment(folder):
         "STATE_DIRECTORY": None,
         "CACHE_DIRECTORY": None,
         "RUNTIME_DIRECTORY": None,
+        "CREDENTIALS_DIRECTORY": None,
         "MUSICSYNCD_STATE_DIR": str(folder),
     }
 

@@ -9,7 +9,7 @@ import pytest
 from musicsyncd.config import OPEN_ROOM_KEY, NetworkConfig, Paths
 from musicsyncd.errors import ConfigError, ControlError, ProtocolError
 from musicsyncd.protocol import auth, wire
-from musicsyncd.system.control_client import ControlClient, api_path, find_on_lan
+from musicsyncd.system.control_client import MAX_HOSTS, ControlClient, api_path, find_on_lan
 
 KEY = bytes(range(32))
 
@@ -43,7 +43,12 @@ def test_a_host_that_is_named_is_asked_with_the_token(host, folder):
     one.post("/api/x", {"a": 1})
     one.delete("/api/y")
     assert host.requests == [("POST", "/api/x", {"a": 1}), ("DELETE", "/api/y", None)]
-    assert host.tokens == [f"Bearer {auth.http_token(OPEN_ROOM_KEY)}"] * 2
+    assert host.tokens == [f"Bearer {auth.http_token(auth.HostKeys(OPEN_ROOM_KEY).room_key)}"] * 2
+
+
+def test_a_host_is_called_by_its_address_however_it_was_named(host, folder):
+    client(folder, host=f"localhost:{host.port}").get("/api/x")
+    assert host.names == [f"127.0.0.1:{host.port}"]
 
 
 def test_the_socket_of_a_system_service_is_tried_too(host, folder, tmp_path):
@@ -119,8 +124,9 @@ def test_something_that_is_not_http(folder):
 class LanHost:
     """Answers hellos to the group on the loopback interface; keeps those it can open."""
 
-    def __init__(self, room_key, *, answer=True, deaf_to=0, nonce=None):
+    def __init__(self, room_key, *, answer=True, deaf_to=0, nonce=None, answers=((b"hosthost", "attic", 1234),)):
         self.hellos = []
+        self._answers = answers
         self._key, self._answer, self._deaf_to, self._nonce = room_key, answer, deaf_to, nonce
         self.network = NetworkConfig(port=self._free_port(), interfaces=("lo",))
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -138,7 +144,7 @@ class LanHost:
 
     def _run(self):
         opener = auth.Opener(auth.derive_key(self._key, auth.PEER_PURPOSE))
-        sealer = auth.Sealer(auth.derive_key(self._key, auth.HOST_PURPOSE), b"hosthost", 1)
+        key = auth.derive_key(self._key, auth.HOST_PURPOSE)
         while True:
             data, address = self._socket.recvfrom(2048)
             if data == b"stop":
@@ -149,10 +155,12 @@ class LanHost:
                 continue
             self.hellos.append(hello)
             if self._answer and len(self.hellos) > self._deaf_to:
-                here = sealer.seal(wire.encode(wire.Here(self._nonce or hello.nonce, 1234, "attic")))
-                assert len(here) <= len(data), "a hello must not be answered with more bytes than it had"
                 self._socket.sendto(b"rubbish", address)
-                self._socket.sendto(here, address)
+                for host_id, name, port in self._answers:
+                    here = wire.Here(self._nonce or hello.nonce, port or self.network.port, name)
+                    sealed = auth.Sealer(key, host_id, 1).seal(wire.encode(here))
+                    assert len(sealed) <= len(data), "a hello must not be answered with more bytes than it had"
+                    self._socket.sendto(sealed, address)
 
     def __enter__(self):
         return self
@@ -168,6 +176,37 @@ class LanHost:
 def test_the_host_on_the_lan_answers_a_hello():
     with LanHost(KEY) as lan:
         assert find_on_lan(lan.network, KEY) == ("127.0.0.1", 1234)
+
+
+def test_a_host_that_answers_more_than_once_is_one_and_its_first_answer_counts():
+    with LanHost(KEY, answers=((b"hosthost", "attic", 1234), (b"hosthost", "attic", 1235))) as lan:
+        assert find_on_lan(lan.network, KEY) == ("127.0.0.1", 1234)
+        assert len(lan.hellos) == 1, "who was heard is not asked again"
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        (
+            ((b"hosthost", "attic", 0), (b"another.", "den", 1234)),
+            "two hosts answer, attic (127.0.0.1) and den (127.0.0.1:1234): say which with --host",
+        ),
+        (
+            ((b"hosthost", "attic", 0), (b"another.", "den", 0), (b"a third.", "attic", 0)),
+            "3 hosts answer, attic (127.0.0.1), den (127.0.0.1) and attic (127.0.0.1): say which with --host",
+        ),
+    ],
+)
+def test_of_several_hosts_with_one_key_none_is_taken(answers, said):
+    with LanHost(KEY, answers=answers) as lan, pytest.raises(ControlError) as refused:
+        find_on_lan(lan.network, KEY)
+    assert str(refused.value) == said
+
+
+def test_hosts_without_end_are_not_all_told_apart():
+    answers = tuple((number.to_bytes(8, "big"), "x", 0) for number in range(MAX_HOSTS + 4))
+    with LanHost(KEY, answers=answers) as lan, pytest.raises(ControlError, match=f"^{MAX_HOSTS} hosts answer"):
+        find_on_lan(lan.network, KEY)
 
 
 def test_a_hello_that_got_lost_is_said_again():

@@ -29,7 +29,7 @@ def options(command, name=""):
 
 
 WAYS_TO_NAME_TRACKS = {"search", "album", "artist", "folder", "playlist"}
-ONLY_ON_THE_COMMAND_LINE = {"config", "yes", "off", "next_", "out", "revision", *WAYS_TO_NAME_TRACKS}
+ONLY_ON_THE_COMMAND_LINE = {"config", "yes", "off", "next_", "out", "revision", "join", *WAYS_TO_NAME_TRACKS}
 
 
 def test_every_option_is_a_key_and_every_key_an_option():

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicsyncd.cli.figures import columns_of
@@ -45,6 +45,10 @@ def peer(name, **values):
         "clock": clock(),
         **values,
     }
+
+
+def another(name="den", address="192.168.1.9", rooms=("main",), has_our_key=True):
+    return {"name": name, "address": address, "rooms": list(rooms), "has_our_key": has_our_key}
 
 
 MAIN = {
@@ -155,6 +159,15 @@ def test_a_room_without_speakers_and_a_host_without_any():
     assert "no speaker has come yet" in view({**STATUS, "peers": []})[-1]
 
 
+def test_speakers_of_one_name_are_shown_with_what_tells_them_apart():
+    twins = [peer("twin", id="2f26"), peer("twin", id="a001"), peer("lamp", id="77")]
+    shown = plain(status_lines({**STATUS, "peers": twins}, 200), None)
+    assert "twin 2f26" in shown
+    assert "twin a001" in shown
+    assert "lamp 77" not in shown
+    assert "twin_2f26" in "\n".join(watch_rows({**STATUS, "peers": twins}, "12:00:00"))
+
+
 def test_a_speaker_in_a_room_that_is_no_more_is_shown():
     lines = view({**STATUS, "peers": [peer("lost", room="gone")]})
     assert "in no room" in lines
@@ -165,6 +178,7 @@ def test_what_an_engineer_wants_pointed_out():
     peers = [peer("a", version="0.0.9"), peer("b", clock=clock(stamps="user"))]
     text = "\n".join(view({**STATUS, "host": {**HOST, "open": True}, "peers": peers}))
     assert "open: no key" in text
+    assert "whoever is on this network may listen to all speakers and command them" in text
     assert "other versions than the host's 0.1.0: a 0.0.9" in text
     assert "no time stamps from the kernel, a less certain clock: b" in text
 
@@ -211,11 +225,12 @@ def broken(values):
     return st.fixed_dictionaries({}, optional={key: st.just(value) | anything for key, value in values.items()})
 
 
+@settings(deadline=None)
 @given(
     st.fixed_dictionaries(
         {},
         optional={
-            "host": broken(HOST),
+            "host": broken(HOST | {"others": [another(), another(has_our_key=False)]}) | anything,
             "rooms": st.lists(broken(MAIN), max_size=2) | anything,
             "peers": st.lists(broken(peer("p")), max_size=2) | anything,
         },
@@ -224,6 +239,13 @@ def broken(values):
 def test_a_host_of_another_version_never_breaks_the_view(status):
     assert view(status)
     watch_rows(status, "12:00:00")
+
+
+def test_an_open_room_is_said_in_every_line_of_a_log():
+    rows = watch_rows({**STATUS, "host": {**HOST, "open": True}}, "12:00:00")
+    assert len(rows) == len(STATUS["peers"]) > 0
+    assert all(row.endswith("  open: no key") for row in rows)
+    assert not any("open" in row for row in watch_rows(STATUS, "12:00:00"))
 
 
 def test_lines_for_a_log():
@@ -390,3 +412,45 @@ def test_it_is_said_when_the_host_is_on_no_network():
 def test_it_is_said_when_only_arrivals_are_stamped():
     half = peer("half", clock=clock(stamps="receive"))
     assert any("half" in line for line in view({**STATUS, "peers": [half]})[-2:])
+
+
+def remarks(others, **host):
+    shown = view({**STATUS, "host": {**HOST, "others": others, **host}}, 200)
+    return [line for line in shown if "host" in line and "host attic-pi" not in line]
+
+
+def test_another_host_of_the_key_is_said_with_the_rooms_that_both_have():
+    first = "a speaker keeps to the one it heard first"
+    assert remarks(
+        [another(), another("loft", "192.168.1.8", ("loft", "kitchen", "main")), another("x", rooms=())]
+    ) == [
+        f"another host of this key, “den” (192.168.1.9), has a room “main”, too: {first}",
+        f"another host of this key, “loft” (192.168.1.8), has rooms “kitchen”, “main”, too: {first}",
+        f"another host of this key, “x” (192.168.1.9), is here: {first}",
+    ]
+    assert remarks([another()], open=True)[-1].startswith("another host without a key, “den”")
+
+
+def test_a_room_that_both_have_is_told_by_its_name_as_it_is_shown():
+    status = {"host": {"others": [another(rooms=["a\x07b"])]}, "rooms": [{"name": "a\x07b"}]}
+    assert any("has a room “a�b”, too" in line for line in view(status, 200))
+
+
+def test_hosts_with_other_keys_are_said_in_one_line():
+    strangers = [another("", f"192.168.1.{n}", (), has_our_key=False) for n in range(6)]
+    assert remarks(strangers[:1]) == ["a host with another key is on this LAN (192.168.1.0): its speakers are not ours"]
+    assert remarks(strangers) == [
+        "hosts with other keys are on this LAN (192.168.1.0, 192.168.1.1, 192.168.1.2, 192.168.1.3 (and 2 more)): "
+        "their speakers are not ours"
+    ]
+
+
+@pytest.mark.parametrize("others", [None, "x", [], [1], [None]])
+def test_no_other_host_is_nothing_to_say(others):
+    assert remarks(others) == []
+
+
+def test_what_another_host_calls_itself_does_not_command_the_terminal():
+    (line,) = remarks([another("\x1b[31mred", "\x07", ("main", "\x1b", 7))])
+    assert line.isprintable()
+    assert remarks([{"has_our_key": True}]) == remarks([{"has_our_key": True, "rooms": "main", "name": None}])

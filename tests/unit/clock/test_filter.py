@@ -90,6 +90,24 @@ def test_nothing_is_claimed_before_enough_exchanges():
     assert abs(path.error_us(clock, 0.1)) < clock.mapping.uncertainty_at(local(0.1)) * 1e-3
 
 
+def test_a_skew_that_was_hardly_known_when_the_host_restarted_does_not_pull():
+    for seed in range(20):
+        path, clock = Path(seed, base_ns=800_000, up_ns=500_000, down_ns=500_000), HostClock()
+        path.run(clock, 0, 0.5, every_s=0.025)
+        assert clock.known_skew_ppm is None
+        clock.reset()
+        path.run(clock, 7.5, 8.5, every_s=0.025)
+        path.run(clock, 8.5, 18.5, every_s=0.1)
+        assert abs(path.error_us(clock, 18.5)) < clock.mapping.uncertainty_at(local(18.5)) * 1e-3
+
+
+def test_a_skew_is_known_for_another_run_after_some_time():
+    path, clock = Path(), HostClock()
+    path.skew_ppm = 40.0
+    path.run(clock, 0, 60)
+    assert clock.known_skew_ppm == pytest.approx(40.0, abs=0.5)
+
+
 @pytest.mark.parametrize(("up_ns", "down_ns"), [(2_000_000, 20_000), (20_000, 2_000_000)])
 def test_a_queue_on_one_way_does_not_pull(up_ns, down_ns):
     path, clock = Path(up_ns=up_ns, down_ns=down_ns), HostClock()

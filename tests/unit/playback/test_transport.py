@@ -679,6 +679,109 @@ def test_on_another_boot_and_without_one_playback_begins_where_it_was(saved, boo
     assert (segment.entry, segment.frame, segment.start_host_ns) == (1, 4 * 44_100, again.at)
 
 
+DAY_S = 1_800_000_000.0
+
+
+def after_restart(room: Room, boot_id: str, later_s: float, **how: object) -> Room:
+    """A host that was killed now by ``room.now`` and started so much later by the clock of the day."""
+    snapshot = room.transport.snapshot("boot", room.now, how.pop("saved_day_s", DAY_S))
+    again = Room("")
+    again.queue = Queue(room.queue.entries, room.queue.next_number, repeat=room.queue.repeat)
+    again.transport = Transport(again.queue)
+    again.transport.fade_ms = room.transport.fade_ms
+    again.now = room.now + round(later_s * S) if boot_id == "boot" else 17 * S
+    day_s = how.pop("day_s", DAY_S + later_s)
+    assert again.transport.restore(snapshot, boot_id, again.at, again.now, day_s=day_s, **how)
+    return again
+
+
+@pytest.mark.parametrize("fade_ms", [0, 4_000])
+@pytest.mark.parametrize("later_s", [0.0, 1.0, 12.5, 31.0])
+def test_after_a_start_of_the_machine_the_music_is_where_it_would_be_now(later_s, fade_ms):
+    room = Room("abcde")
+    room.transport.fade_ms = fade_ms
+    room.do("play")
+    room.pass_time(LEAD)
+    again = after_restart(room, "another boot", later_s)
+    assert again.transport.timeline(again.now).segments[0].start_host_ns == again.at
+    again.pass_time(LEAD)
+    room.pass_time(round(later_s * S) + LEAD)
+    assert (again.transport.mode, again.current) == (room.transport.mode, room.current)
+    assert again.where() == (room.where()[0], pytest.approx(room.where()[1], abs=2e-3))
+
+
+def test_a_queue_that_would_have_ended_meanwhile_has_ended():
+    room = Room()
+    room.do("play")
+    room.pass_time(LEAD)
+    again = after_restart(room, "another boot", 41.0)
+    assert (again.transport.mode, again.current) == ("stopped", "-")
+    assert again.transport.timeline(again.now).segments == ()
+    room.queue.set_repeat("all")
+    again = after_restart(room, "another boot", 41.0)
+    again.pass_time(LEAD)
+    assert again.where() == ("a", 1.2)
+
+
+@pytest.mark.parametrize(
+    ("saved_day_s", "day_s"),
+    [
+        (DAY_S, DAY_S - 1.0),  # The clock of the day was put back, or began anew.
+        (DAY_S, 40.0),
+        (DAY_S, DAY_S + 86_401.0),  # It was put right by years.
+        (40.0, 52.0),  # It was never put right.
+        (1.7e9, 1.7e9 + 12.0),
+        (0.0, DAY_S),
+        (0.0, 0.0),
+        (float("nan"), DAY_S),
+        (DAY_S, float("nan")),
+        (-5.0, float("inf")),
+    ],
+)
+def test_a_clock_of_the_day_that_cannot_be_right_says_nothing(saved_day_s, day_s):
+    room = Room()
+    room.do("play")
+    room.pass_time(LEAD + 4 * S)
+    again = after_restart(room, "another boot", 12.0, saved_day_s=saved_day_s, day_s=day_s)
+    again.pass_time(LEAD)
+    assert again.where() == ("a", 4.0)
+
+
+@pytest.mark.parametrize("boot_id", ["boot", "another boot"])
+def test_a_host_that_is_to_go_on_where_it_stopped_does(boot_id):
+    room = Room()
+    room.do("play")
+    room.pass_time(LEAD + 4 * S)
+    again = after_restart(room, boot_id, 12.0, after_restart="stopped")
+    timeline = again.transport.timeline(again.now)
+    if boot_id == "boot":  # What its speakers were told of the time before stays, and they play it.
+        assert pieces(timeline, again.now, again.at) == pieces(room.transport.timeline(room.now), again.now, again.at)
+        assert pieces(timeline, again.now, again.at) != []
+    segment = timeline.sounding_at(again.at)
+    assert (segment.entry, segment.start_host_ns, segment.frame) == (1, again.at, 4 * 44_100)
+    again.pass_time(LEAD + 7 * S)
+    assert again.where() == ("b", 1.0)
+
+
+@pytest.mark.parametrize("after", ["now", "stopped"])
+@pytest.mark.parametrize("mode", ["paused", "stopped", "waiting", "faded out"])
+def test_what_did_not_play_is_not_moved_on(mode, after):
+    room = Room(prepared=mode != "waiting")
+    room.do("play")
+    room.pass_time(LEAD + 4 * S)
+    if mode in ("paused", "stopped"):
+        room.do("pause" if mode == "paused" else "stop")
+    before = room.transport.snapshot("" if mode == "faded out" else "boot", room.now, DAY_S)
+    again = Room("")
+    again.queue = Queue(room.queue.entries, room.queue.next_number)
+    again.transport = Transport(again.queue)
+    assert again.transport.restore(before, "another boot", again.at, again.now, day_s=DAY_S + 12.0, after_restart=after)
+    assert again.transport.mode == room.transport.mode
+    assert again.current == "a"
+    entry, frame = again.transport.position(again.at)
+    assert (entry.number, frame) == (1, before["frame"])
+
+
 @pytest.mark.parametrize("boot_id", ["boot", "another"])
 def test_what_was_paused_or_stopped_stays_so(boot_id):
     room = Room()

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeVar
 
 from musicsyncd.clock.exchange import Exchange
 from musicsyncd.clock.mapping import ClockMapping
 from musicsyncd.errors import ProtocolError
 from musicsyncd.playback.timeline import Segment, Timeline, Track
 from musicsyncd.protocol import wire
-from musicsyncd.protocol.auth import HOST_PURPOSE, PEER_PURPOSE, Opener, Sealer, derive_key
+from musicsyncd.protocol.auth import HOST_PURPOSE, PEER_PURPOSE, HostKeys, Opener, Sealer, derive_key, signed_part
 from musicsyncd.protocol.host import HostNode, RoomState
 from musicsyncd.protocol.node import Address, Outgoing
 from musicsyncd.protocol.peer import PeerNode
+from musicsyncd.protocol.proving import Proving, Window, _Proven
+from musicsyncd.protocol.signing import Signer
 from musicsyncd.units import HostNs
 
-KEY = bytes(range(32))
+HOST_KEYS = HostKeys(bytes(range(32)))
+NEW_KEYS = HostKeys(bytes([9] * 32))
+ROOM_KEYS = HOST_KEYS.room_keys
+ROOM_KEY = HOST_KEYS.room_key
 HOST_ID = b"host-one"
 PEER_ID = b"peer-one"
 HOST_AT = ("192.0.2.1", 7783)
@@ -24,6 +33,9 @@ PEER_AT = ("192.0.2.2", 40000)
 MS = 1_000_000
 S = 1_000_000_000
 TRACK = Track(bytes(32), 1000, 48000, 48000 * 180, 2)
+
+
+Node = TypeVar("Node", HostNode, PeerNode)
 
 
 class FakeClock:
@@ -64,37 +76,83 @@ class FakeClock:
         self.exchanges.clear()
 
 
-def make_host(host_id: bytes = HOST_ID, epoch: int = 1, name: str = "den") -> HostNode:
-    return HostNode(KEY, host_id, epoch, name, 7783)
+def nonces() -> Callable[[], bytes]:
+    """Return what gives other bytes at each call of each caller, and the same in each run of a test."""
+    return partial(_dice.randbytes, 8)
+
+
+_dice = random.Random(5)
+
+
+def make_host(host_id: bytes = HOST_ID, epoch: int = 1, name: str = "den", keys: HostKeys = HOST_KEYS) -> HostNode:
+    return HostNode(keys, host_id, epoch, name, 7783, nonce=nonces())
 
 
 def make_peer(
-    peer_id: bytes = PEER_ID, epoch: int = 1, hosts: tuple[Address, ...] = (), room: str = "main"
+    peer_id: bytes = PEER_ID,
+    epoch: int = 1,
+    hosts: tuple[Address, ...] = (),
+    room: str = "main",
+    spread: Callable[[], float] = lambda: 0.5,
 ) -> PeerNode:
-    return PeerNode(KEY, peer_id, epoch, "kitchen", FakeClock(), lambda: 0.5, "0.1", hosts, room)
+    return PeerNode(ROOM_KEYS, peer_id, epoch, "kitchen", FakeClock(), spread, "0.1", hosts, room, nonce=nonces())
+
+
+class Trusting(Proving):
+    """Takes everybody's word for being alive."""
+
+    def window_of(self, sender: bytes, epoch: int) -> Window | None:
+        if super().window_of(sender, epoch) is None:
+            self._proven[sender] = _Proven(epoch, Window(), [])
+        return super().window_of(sender, epoch)
+
+    def address_of(self, sender: bytes, heard_at: Address, now_ns: int) -> tuple[Address, bool]:
+        return heard_at, False
+
+
+def trusting(node: Node) -> Node:
+    """Return a node that asks nobody for a proof: for tests of what comes after that, with a voice made by hand."""
+    node._door._proving = Trusting(nonces())
+    for lock in node._door._locks.values():
+        if lock.verifier is not None:
+            lock.verifier.take_public_key(Signer(HOST_KEYS.signing_seed).public_key)
+    return node
+
+
+class Voice:
+    """A host by hand: seals and signs what it is told to say."""
+
+    def __init__(self, host_id: bytes = HOST_ID, epoch: int = 1, keys: HostKeys = HOST_KEYS) -> None:
+        self.signer = Signer(keys.signing_seed)
+        self.sealer = Sealer(derive_key(keys.room_key, HOST_PURPOSE), host_id, epoch)
+
+    def say(self, message: wire.FromHost, *, signed: bool | None = None) -> bytes:
+        """Return a datagram; without ``signed``, it is signed if its kind has to be."""
+        body, number = wire.encode(message), next(self.sealer.numbers)
+        signature = b""
+        if isinstance(message, wire.SIGNED) if signed is None else signed:
+            signature = self.signer.sign(signed_part(self.sealer.sender, self.sealer.epoch, number, body))
+        return self.sealer.seal(body, number, signature=signature)
 
 
 def state(revision: int = 1, room: str = "main", start_ns: int = 5 * S, **more: object) -> RoomState:
     return RoomState(room, revision, Timeline((Segment(start_ns, 1, 0, TRACK),)), **more)
 
 
-class _Reader:
-    def __init__(self, purpose: str) -> None:
-        self._key = derive_key(KEY, purpose)
-
-    def open_again(self, data: bytes) -> bytes:
-        return Opener(self._key).open(data).body
+def _openers(purpose: str) -> list[Opener]:
+    return [Opener(derive_key(keys.room_key, purpose)) for keys in (HOST_KEYS, NEW_KEYS)]
 
 
-_HOSTS, _PEERS = _Reader(HOST_PURPOSE), _Reader(PEER_PURPOSE)
+_HOSTS, _PEERS = _openers(HOST_PURPOSE), _openers(PEER_PURPOSE)
 
 
 def read(outgoing: Outgoing) -> wire.FromHost | wire.FromPeer:
-    """Return the message in a datagram of either direction."""
-    try:
-        return wire.decode_from_host(_HOSTS.open_again(outgoing.data))
-    except ProtocolError:
-        return wire.decode_from_peer(_PEERS.open_again(outgoing.data))
+    """Return the message in a datagram of either direction, under any key of these tests."""
+    for openers, decode in ((_HOSTS, wire.decode_from_host), (_PEERS, wire.decode_from_peer)):
+        for opener in openers:
+            with suppress(ProtocolError):
+                return decode(opener.open(outgoing.data).body)
+    raise AssertionError("a datagram that nobody can read")
 
 
 def events_of(node: HostNode | PeerNode) -> list[object]:
@@ -110,6 +168,7 @@ class Sent:
     source: Address
     to: Address | None
     message: object
+    data: bytes = b""
 
 
 @dataclass
@@ -146,7 +205,7 @@ class Lan:
     def _collect(self) -> None:
         for source, node in self.nodes.items():
             for outgoing in node.datagrams_to_send(self.now_ns):
-                self.sent.append(Sent(self.now_ns, source, outgoing.address, read(outgoing)))
+                self.sent.append(Sent(self.now_ns, source, outgoing.address, read(outgoing), outgoing.data))
                 left_ns = self.now_ns + self.late_ns.get(source, 0)
                 if source in self.late_ns and outgoing.ticket is not None:
                     node.datagram_sent(outgoing.ticket, left_ns)
@@ -156,6 +215,10 @@ class Lan:
                         arrival_ns = left_ns + MS // 10
                         self._flying.append((arrival_ns, source, to, multicast, outgoing.data))
 
+    def recorded(self, source: Address, kind: type | tuple[type, ...] = object) -> list[bytes]:
+        """Return what one has sent until now, as whoever is on the LAN can record it."""
+        return [one.data for one in self.sent if one.source == source and isinstance(one.message, kind)]
+
     def said(self, kind: type, *, since_ns: int = 0, to: Address | str | None = "any") -> list[Sent]:
         return [
             one
@@ -164,9 +227,14 @@ class Lan:
         ]
 
 
+def peer_voice(sender: bytes = PEER_ID, epoch: int = 1) -> Sealer:
+    """Return what seals as a peer does."""
+    return Sealer(derive_key(ROOM_KEY, PEER_PURPOSE), sender, epoch)
+
+
 def from_peer(message: wire.FromPeer, sender: bytes = PEER_ID, epoch: int = 1) -> bytes:
     """Return a datagram of a peer that has sent nothing yet."""
-    return Sealer(derive_key(KEY, PEER_PURPOSE), sender, epoch).seal(wire.encode(message))
+    return peer_voice(sender, epoch).seal(wire.encode(message))
 
 
 def report(**changes: object) -> wire.Report:

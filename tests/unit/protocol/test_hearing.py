@@ -9,7 +9,7 @@ from itertools import count
 from musicsyncd.clock.exchange import Exchange
 from musicsyncd.clock.mapping import ClockMapping
 from musicsyncd.protocol import hearing, wire
-from musicsyncd.protocol.auth import HOST_PURPOSE, PEER_PURPOSE, Sealer, derive_key
+from musicsyncd.protocol.auth import Sealer
 from musicsyncd.protocol.hearing import Ears, Hearing
 from musicsyncd.protocol.host import HostNode
 from musicsyncd.protocol.peer import PeerNode
@@ -18,16 +18,18 @@ from musicsyncd.units import HostNs, LocalNs
 from .protocol_lan import (
     HOST_AT,
     HOST_ID,
-    KEY,
     MS,
     PEER_AT,
     FakeClock,
     S,
+    Voice,
     lan,
     make_host,
+    peer_voice,
     read,
     report,
     state,
+    trusting,
 )
 
 ROUND_TRIP = wire.ClockStats(round_trip_ns=2 * MS)
@@ -152,9 +154,9 @@ def heard_by(node: HostNode, peer: Sealer, heard: tuple[wire.Heard, ...], now_ns
 
 
 def test_a_host_puts_it_into_its_replies_until_a_peer_leaves() -> None:
-    node, dice, now_ns = make_host(), random.Random(1), S
+    node, dice, now_ns = trusting(make_host()), random.Random(1), S
     node.set_room(state())
-    peers = [Sealer(derive_key(KEY, PEER_PURPOSE), name, 1) for name in (b"peer-one", b"peer-two")]
+    peers = [peer_voice(name, 1) for name in (b"peer-one", b"peer-two")]
 
     def reply_to(peer: Sealer) -> wire.ProbeReply:
         node.receive_datagram(peer.seal(wire.encode(wire.Probe(1, 1))), PEER_AT, now_ns)
@@ -174,7 +176,7 @@ def test_a_host_puts_it_into_its_replies_until_a_peer_leaves() -> None:
     assert told is not None
     assert told == reply_to(peers[1]).fellows_heard
     # Restarted, it is another; and the other one is gone.
-    peers[0] = Sealer(derive_key(KEY, PEER_PURPOSE), b"peer-one", 2)
+    peers[0] = peer_voice(b"peer-one", 2)
     heard_by(node, peers[0], (), now_ns)
     assert reply_to(peers[0]).fellows_heard is None
     node.receive_datagram(peers[1].seal(wire.encode(wire.Bye())), PEER_AT, now_ns)
@@ -182,10 +184,10 @@ def test_a_host_puts_it_into_its_replies_until_a_peer_leaves() -> None:
 
 
 def test_only_what_goes_to_the_group_has_a_ticket() -> None:
-    node = make_host()
+    node = trusting(make_host())
     node.set_room(state())
     wants = wire.encode(report(wants_unicast=True))
-    node.receive_datagram(Sealer(derive_key(KEY, PEER_PURPOSE), b"peer-one", 1).seal(wants), PEER_AT, S)
+    node.receive_datagram(peer_voice(b"peer-one", 1).seal(wants), PEER_AT, S)
     beacons = [out for out in node.datagrams_to_send(S) if isinstance(read(out), wire.Beacon)]
     assert [(out.address, out.ticket is not None) for out in beacons] == [(None, True), (PEER_AT, False)]
 
@@ -294,11 +296,12 @@ def test_it_notes_neither_what_came_by_unicast_nor_another_rooms_nor_what_an_ear
     node = room.nodes[PEER_AT]
     assert isinstance(node, PeerNode)
     node._ears.take()
-    voices = {epoch: Sealer(derive_key(KEY, HOST_PURPOSE), HOST_ID, epoch) for epoch in (1, 2)}
-    voices[1]._sequence = 10_000
+    voices = {epoch: Voice(HOST_ID, epoch) for epoch in (1, 2)}
+    voices[1].sealer.numbers = count(10_000)
+    trusting(node)
 
     def hear(message: wire.Beacon, epoch: int = 1, *, multicast: bool = True) -> None:
-        node.receive_datagram(voices[epoch].seal(wire.encode(message)), HOST_AT, room.now_ns, multicast=multicast)
+        node.receive_datagram(voices[epoch].say(message), HOST_AT, room.now_ns, multicast=multicast)
 
     hear(beacon(room.now_ns, "bath"))
     hear(beacon(room.now_ns), multicast=False)

@@ -11,27 +11,37 @@ from hypothesis import strategies as st
 from musicsyncd.errors import ControlError
 from musicsyncd.protocol import answering, wire
 from musicsyncd.protocol import host as host_module
-from musicsyncd.protocol.auth import HOST_PURPOSE, PEER_PURPOSE, Sealer, derive_key
+from musicsyncd.protocol.auth import HOST_PURPOSE, PEER_PURPOSE, HostKeys, Sealer, derive_key
 from musicsyncd.protocol.host import HostNode, PeerAppeared, PeerLost
-from musicsyncd.protocol.node import Outgoing
+from musicsyncd.protocol.node import Address, Outgoing
+from musicsyncd.protocol.others import OtherHost
 
 from .protocol_lan import (
     HOST_AT,
-    KEY,
+    HOST_KEYS,
     MS,
+    NEW_KEYS,
     PEER_AT,
     PEER_ID,
+    ROOM_KEY,
     Lan,
     S,
     events_of,
     from_peer,
     lan,
-    make_host,
     make_peer,
+    peer_voice,
     read,
     report,
     state,
+    trusting,
 )
+from .protocol_lan import make_host as make_wary_host
+
+
+def make_host(name: str = "den") -> HostNode:
+    """Return a host that asks nobody for a proof: what counts before it is in test_door."""
+    return trusting(make_wary_host(name=name))
 
 
 def spoken(node: HostNode, until_ns: int, since_ns: int = S) -> list[tuple[int, wire.FromHost]]:
@@ -177,7 +187,7 @@ def test_a_hello_is_answered() -> None:
 
 def test_a_flood_of_probes_is_answered_up_to_a_limit() -> None:
     node = make_host()
-    seal = Sealer(derive_key(KEY, PEER_PURPOSE), PEER_ID, 1)
+    seal = peer_voice()
     for number in range(answering.MAX_PENDING_REPLIES + 5):
         node.receive_datagram(seal.seal(wire.encode(wire.Probe(number, 0))), PEER_AT, 1000)
     assert len(node.datagrams_to_send(2000)) == answering.MAX_PENDING_REPLIES
@@ -199,7 +209,7 @@ def previous(outgoing: Outgoing) -> tuple[int, int]:
 
 
 def test_a_reply_tells_when_the_one_before_it_really_left() -> None:
-    node, seal = make_host(), Sealer(derive_key(KEY, PEER_PURPOSE), PEER_ID, 1)
+    node, seal = make_host(), peer_voice()
     first = asked(node, seal, 5, 1000)
     assert previous(first) == (0, 0)
     node.datagram_sent(first.ticket, 1140)
@@ -211,25 +221,25 @@ def test_a_reply_tells_when_the_one_before_it_really_left() -> None:
 
 
 def test_of_a_stamp_from_before_the_reply_nothing_is_told() -> None:
-    node, seal = make_host(), Sealer(derive_key(KEY, PEER_PURPOSE), PEER_ID, 1)
+    node, seal = make_host(), peer_voice()
     node.datagram_sent(asked(node, seal, 5, 1000).ticket, 1099)
     assert previous(asked(node, seal, 6, 2000)) == (0, 0)
 
 
 def test_each_peer_is_told_of_its_own_replies_and_a_restarted_one_of_none() -> None:
     node = make_host()
-    one, two = (Sealer(derive_key(KEY, PEER_PURPOSE), sender, 1) for sender in (PEER_ID, b"peer-two"))
+    one, two = (peer_voice(sender) for sender in (PEER_ID, b"peer-two"))
     to_one, to_two = asked(node, one, 5, 1000), asked(node, two, 5, 1500)
     node.datagram_sent(to_two.ticket, 1700)
     node.datagram_sent(to_one.ticket, 1600)
     assert previous(asked(node, one, 6, 2000)) == (5, 1600)
-    assert previous(asked(node, Sealer(derive_key(KEY, PEER_PURPOSE), b"peer-two", 2), 6, 2000)) == (0, 0)
+    assert previous(asked(node, peer_voice(b"peer-two", 2), 6, 2000)) == (0, 0)
 
 
 def test_last_replies_are_remembered_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answering, "MAX_ASKERS", 3)
     node = make_host()
-    seals = [Sealer(derive_key(KEY, PEER_PURPOSE), bytes([number] * 8), 1) for number in range(5)]
+    seals = [peer_voice(bytes([number] * 8), 1) for number in range(5)]
     for seal in seals:
         node.datagram_sent(asked(node, seal, 1, 1000).ticket, 1200)
     assert len(node._answers._last) == 3
@@ -285,7 +295,7 @@ def test_a_silent_peer_is_away_after_five_seconds_and_comes_back() -> None:
 
 def test_probes_alone_keep_a_peer_present() -> None:
     node = make_host()
-    seal = Sealer(derive_key(KEY, PEER_PURPOSE), PEER_ID, 1)
+    seal = peer_voice()
     node.receive_datagram(seal.seal(wire.encode(report())), PEER_AT, S)
     node.receive_datagram(seal.seal(wire.encode(wire.Probe(1, 1))), PEER_AT, 5 * S)
     node.handle_timer(7 * S)
@@ -296,7 +306,7 @@ def test_probes_alone_keep_a_peer_present() -> None:
 
 def test_a_goodbye_is_believed_at_once_and_what_it_overtook_is_not() -> None:
     node = make_host()
-    seal = Sealer(derive_key(KEY, PEER_PURPOSE), PEER_ID, 1)
+    seal = peer_voice()
     first, overtaken, bye = (
         seal.seal(wire.encode(message)) for message in (report(), report(name="x"), wire.Bye("update"))
     )
@@ -313,7 +323,7 @@ def test_a_goodbye_is_believed_at_once_and_what_it_overtook_is_not() -> None:
 
 def test_a_report_that_was_overtaken_changes_nothing() -> None:
     node = make_host()
-    seal = Sealer(derive_key(KEY, PEER_PURPOSE), PEER_ID, 1)
+    seal = peer_voice()
     old, new = (seal.seal(wire.encode(report(state_revision=revision))) for revision in (1, 2))
     for data in (new, old):
         node.receive_datagram(data, PEER_AT, S)
@@ -360,7 +370,7 @@ def test_a_peer_that_moves_to_another_room_gets_a_beacon_of_it_soon() -> None:
     node = make_host()
     node.set_room(state(1))
     node.set_room(state(1, room="attic"))
-    seal = Sealer(derive_key(KEY, PEER_PURPOSE), PEER_ID, 1)
+    seal = peer_voice()
     node.receive_datagram(seal.seal(wire.encode(report(state_revision=1))), PEER_AT, S)
     spoken(node, 2 * S)
     said_ns = max(at for at, message in spoken(node, 3 * S, 2 * S) if message.room == "attic")
@@ -372,7 +382,7 @@ def test_a_peer_that_moves_to_another_room_gets_a_beacon_of_it_soon() -> None:
 def test_a_change_goes_by_unicast_too_until_it_is_confirmed() -> None:
     node = make_host()
     node.set_room(state(1))
-    seal = Sealer(derive_key(KEY, PEER_PURPOSE), PEER_ID, 1)
+    seal = peer_voice()
     node.receive_datagram(seal.seal(wire.encode(report(state_revision=1))), PEER_AT, S)
     assert [out.address for out in node.datagrams_to_send(S)] == [None]
     node.set_room(state(2))
@@ -387,7 +397,7 @@ def test_a_crowd_that_is_behind_is_served_in_turn(monkeypatch: pytest.MonkeyPatc
     node = make_host()
     node.set_room(state(1))
     addresses = [(f"192.0.2.{number}", 1) for number in range(5)]
-    seals = [Sealer(derive_key(KEY, PEER_PURPOSE), bytes([number] * 8), 1) for number in range(5)]
+    seals = [peer_voice(bytes([number] * 8), 1) for number in range(5)]
     for seal, address in zip(seals, addresses, strict=True):
         node.receive_datagram(seal.seal(wire.encode(report())), address, S)
     assert [out.address for out in node.datagrams_to_send(S)] == [None, *addresses[:2]]
@@ -399,7 +409,7 @@ def test_a_crowd_that_is_behind_is_served_in_turn(monkeypatch: pytest.MonkeyPatc
 def test_a_peer_that_begins_to_want_unicast_is_served_soon() -> None:
     node = make_host()
     node.set_room(state())
-    seal = Sealer(derive_key(KEY, PEER_PURPOSE), PEER_ID, 1)
+    seal = peer_voice()
     node.receive_datagram(seal.seal(wire.encode(report(state_revision=1))), PEER_AT, S)
     spoken(node, 2 * S)
     last_ns = node.next_timer_ns()
@@ -414,7 +424,7 @@ def test_a_peer_that_begins_to_want_unicast_is_served_soon() -> None:
 
 def test_settings_are_sent_at_once_and_until_a_report_has_them() -> None:
     node = make_host()
-    seal = Sealer(derive_key(KEY, PEER_PURPOSE), PEER_ID, 1)
+    seal = peer_voice()
     node.receive_datagram(seal.seal(wire.encode(report())), PEER_AT, S)
     wanted = wire.Settings(PEER_ID, 4, "main", 60)
     node.set_settings(wanted)
@@ -433,7 +443,7 @@ def test_settings_are_sent_at_once_and_until_a_report_has_them() -> None:
 
 def test_a_report_that_confirms_ends_the_repeats() -> None:
     node = make_host()
-    seal = Sealer(derive_key(KEY, PEER_PURPOSE), PEER_ID, 1)
+    seal = peer_voice()
     node.receive_datagram(seal.seal(wire.encode(report())), PEER_AT, S)
     node.set_settings(wire.Settings(PEER_ID, 4, "main"))
     node.datagrams_to_send(S)
@@ -517,10 +527,87 @@ def test_its_own_and_other_hosts_beacons_are_no_fault_and_a_wrong_key_is() -> No
     node.receive_datagram(beacon.data, HOST_AT, S, multicast=True)
     stranger = Sealer(derive_key(bytes(32), PEER_PURPOSE), PEER_ID, 1)
     node.receive_datagram(stranger.seal(wire.encode(report())), PEER_AT, S)
-    wrong_way = Sealer(derive_key(KEY, PEER_PURPOSE), PEER_ID, 1).seal(wire.encode(wire.Here(bytes(8), 1, "x")))
+    wrong_way = peer_voice().seal(wire.encode(wire.Here(bytes(8), 1, "x")))
     node.receive_datagram(wrong_way, PEER_AT, S)
     assert node.dropped == {"own kind": 1, "key": 1, "malformed": 1}
     assert node.peers() == []
+    assert node.others(S) == ()
+
+
+ATTIC_AT = ("192.0.2.9", 7783)
+
+
+def heard_by(node: HostNode, other: HostNode, source: Address, at_ns: int, *, multicast: bool = True) -> None:
+    """Let a host hear what another says to the group."""
+    for outgoing in other.datagrams_to_send(at_ns):
+        assert outgoing.address is None
+        node.receive_datagram(outgoing.data, source, at_ns, multicast=multicast)
+
+
+def test_another_host_with_our_key_is_known_and_does_nothing() -> None:
+    node, attic = make_host(), make_wary_host(b"attic id", name="attic")
+    node.datagrams_to_send(S)
+    attic.set_room(state())
+    attic.set_room(state(room="loft"))
+    for at_ns in (S, S + 250 * MS):
+        heard_by(node, attic, ATTIC_AT, at_ns)
+    assert node.others(2 * S) == (OtherHost("attic", "192.0.2.9", ("loft", "main"), True),)
+    assert (node.datagrams_to_send(2 * S), events_of(node), node.peers()) == ([], [], [])
+    attic.close()
+    heard_by(node, attic, ATTIC_AT, 2 * S)
+    assert node.others(2 * S) == ()
+    assert set(node.dropped) == {"own kind"}
+
+
+def test_a_host_with_another_key_is_known_until_it_is_silent() -> None:
+    node, attic = make_host(), make_wary_host(b"attic id", name="attic", keys=NEW_KEYS)
+    attic.set_room(state())
+    heard_by(node, attic, ATTIC_AT, S)
+    assert node.others(S) == (OtherHost("", "192.0.2.9", (), False),)
+    assert node.others(11 * S) == ()
+    assert set(node.dropped) == {"key"}
+
+
+@pytest.mark.parametrize("keys", [HOST_KEYS, NEW_KEYS])
+def test_no_other_host_is_who_speaks_to_us_alone_nor_is_anybody_after_the_end(keys: HostKeys) -> None:
+    node, attic = make_host(), make_wary_host(b"attic id", keys=keys)
+    attic.set_room(state())
+    heard_by(node, attic, ATTIC_AT, S, multicast=False)
+    node.close()
+    heard_by(node, attic, ATTIC_AT, S + 20 * MS)
+    assert node.others(S + 20 * MS) == ()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"MS\x02" + bytes(20),
+        b"XX\x02" + bytes(60),
+        b"MS\x01" + bytes(60),
+        peer_voice().seal(b"\xff"),
+        peer_voice().seal(wire.encode(report()))[:-1] + b"!",
+    ],
+)
+def test_junk_makes_no_host(data: bytes) -> None:
+    node = make_host()
+    node.receive_datagram(data, ATTIC_AT, S, multicast=True)
+    assert sum(node.dropped.values()) == 1
+    assert node.others(S) == ()
+
+
+def test_speakers_with_another_key_are_no_hosts() -> None:
+    node = make_host()
+    voice = Sealer(derive_key(NEW_KEYS.room_key, PEER_PURPOSE), PEER_ID, 1)
+    node.receive_datagram(voice.seal(wire.encode(report())), PEER_AT, S, multicast=True)
+    assert node.dropped == {"key": 1}
+    assert node.others(S) == ()
+
+
+def test_what_it_said_itself_before_its_key_was_changed_is_no_other_host() -> None:
+    node, before = make_host(), make_wary_host(keys=NEW_KEYS)
+    before.set_room(state())
+    heard_by(node, before, HOST_AT, S)
+    assert node.others(S) == ()
 
 
 def test_goodbye_is_said_once_and_nothing_follows() -> None:
@@ -571,7 +658,7 @@ def test_whatever_comes_the_host_neither_raises_nor_spins_nor_chatters(steps: li
     for kind, *what in steps:
         if kind == "hear":
             sender, epoch, message = what
-            seal = seals.setdefault((sender, epoch), Sealer(derive_key(KEY, PEER_PURPOSE), sender, epoch))
+            seal = seals.setdefault((sender, epoch), peer_voice(sender, epoch))
             node.receive_datagram(seal.seal(wire.encode(message)), PEER_AT, now_ns)
         elif kind == "noise":
             node.receive_datagram(what[0], PEER_AT, now_ns)
@@ -612,7 +699,7 @@ def test_a_host_and_a_peer_find_each_other() -> None:
 
 def test_traffic_of_the_host_does_not_grow_with_the_number_of_peers_but_for_replies() -> None:
     def beacons(peers: int) -> int:
-        host = make_host()
+        host = make_wary_host()
         host.set_room(state())
         room = Lan(nodes={HOST_AT: host})
         for number in range(peers):
@@ -627,4 +714,4 @@ def test_host_datagrams_carry_the_hosts_direction() -> None:
     node = make_host()
     node.set_room(state())
     (beacon,) = node.datagrams_to_send(S)
-    assert Sealer(derive_key(KEY, HOST_PURPOSE), b"anyone!!", 1).is_own_kind(beacon.data)
+    assert Sealer(derive_key(ROOM_KEY, HOST_PURPOSE), b"anyone!!", 1).is_own_kind(beacon.data)

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musicsyncd.errors import ProtocolError
+from musicsyncd.errors import ControlError, ProtocolError
 from musicsyncd.playback.timeline import MAX_FADE_MS, MAX_FRAMES, MAX_SEGMENTS, Segment, Timeline, Track
 from musicsyncd.protocol import wire
-from musicsyncd.protocol.auth import MAX_BODY_BYTES, OVERHEAD_BYTES
+from musicsyncd.protocol.auth import MAX_BODY_BYTES, OVERHEAD_BYTES, SIGNATURE_BYTES, HostKeys
 from musicsyncd.protocol.host import HostNode, RoomState
 from musicsyncd.protocol.reporting import fit
 
-from .protocol_lan import HOST_AT, from_peer
+from .protocol_lan import HOST_AT, from_peer, make_host, nonces
 
 LONGEST_NAME = "🎵" * wire.MAX_NAME_CHARS
 LATE = (1 << 62) - 20
@@ -27,10 +27,33 @@ BIGGEST = tuple(
 
 
 def test_the_biggest_beacon_that_a_host_makes_fits_a_datagram() -> None:
-    node = HostNode(bytes(32), b"12345678", (1 << 64) - 1, LONGEST_NAME, 65535)
-    node.set_room(RoomState(LONGEST_NAME, (1 << 62) - 1, Timeline(BIGGEST)))
+    node = HostNode(HostKeys(bytes(32)), b"12345678", (1 << 64) - 1, LONGEST_NAME, 65535, nonce=nonces())
+    with pytest.raises(ControlError, match="shorter"):
+        node.set_room(RoomState("漢" * 63 + "🎵", (1 << 62) - 1, Timeline(BIGGEST)))
+    for name in ("漢" * 64, "🎵" * 48):
+        node.set_room(RoomState(name, (1 << 62) - 1, Timeline(BIGGEST)))
+        (sent,) = node.datagrams_to_send(LATE)
+        assert OVERHEAD_BYTES + SIGNATURE_BYTES + 1000 < len(sent.data) <= wire.MAX_DATAGRAM_BYTES
+        node.remove_room(name)
+
+
+def test_the_smallest_beacon_is_as_long_as_the_challenge_that_answers_it() -> None:
+    node = make_host(name="h")
+    node.set_room(RoomState("r", 0, Timeline()))
     (sent,) = node.datagrams_to_send(LATE)
-    assert OVERHEAD_BYTES + 1000 < len(sent.data) <= wire.MAX_DATAGRAM_BYTES
+    challenge = wire.encode(wire.Challenge(bytes(8), bytes(wire.CHALLENGE_PADDING_BYTES)))
+    proof = wire.encode(wire.Proof(bytes(8), bytes(32)))
+    assert len(sent.data) == len(challenge) + OVERHEAD_BYTES == len(proof) + OVERHEAD_BYTES + SIGNATURE_BYTES
+    shortest = wire.Beacon("r", 0, 0, (), 0, False, 80, "h")
+    assert len(wire.encode(wire.beacon_of_full_length(shortest))) == wire.LEAST_BEACON_BYTES
+    long = wire.Beacon("r" * 64, 0, 0, (), 0, False, 80, "h")
+    assert wire.beacon_of_full_length(long) is long
+
+
+def test_a_new_key_is_of_its_length() -> None:
+    for length in (wire.SEALED_KEY_BYTES - 1, wire.SEALED_KEY_BYTES + 1):
+        with pytest.raises(ProtocolError):
+            wire.decode_from_host(wire.encode(wire.NewKey(bytes(length))))
 
 
 def test_the_biggest_report_and_settings_fit_a_datagram() -> None:
@@ -38,7 +61,7 @@ def test_the_biggest_report_and_settings_fit_a_datagram() -> None:
         LONGEST_NAME, LONGEST_NAME, LATE, LATE, True, "9" * 24,
         wire.ClockStats(-LATE, 1e6, LATE, LATE, LATE, 1.0, "k" * 8, -LATE),
         fit(wire.PlaybackStats("s" * 16, -LATE, 1e6, LATE, LATE, LATE, 1e6, "漢" * 60, "🎵" * 120)),
-        (wire.Heard((1 << wire.BEACON_MARK_BITS) - 1, -wire.MAX_LATENESS_NS),) * wire.MAX_HEARD,
+        (wire.Heard((1 << wire.BEACON_MARK_BITS) - 1, -wire.MAX_LATENESS_NS),) * wire.MAX_HEARD, b"\xff" * 4,
     )  # fmt: skip
     assert len(wire.encode(report)) <= MAX_BODY_BYTES
     assert wire.decode_from_peer(wire.encode(report)) == report
@@ -73,7 +96,7 @@ def test_the_longest_reply_is_no_longer_than_the_shortest_probe() -> None:
 
 
 def test_a_here_is_no_longer_than_its_hello() -> None:
-    node = HostNode(bytes(range(32)), b"12345678", 1, LONGEST_NAME, 65535)
+    node = make_host(name=LONGEST_NAME)
     hello = from_peer(wire.Hello(bytes(8)))
     node.receive_datagram(hello, HOST_AT, 1)
     (here,) = node.datagrams_to_send(2)

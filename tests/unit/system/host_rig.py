@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,12 @@ import soundfile
 
 from musicsyncd.errors import MusicSyncError
 from musicsyncd.protocol import wire
-from musicsyncd.protocol.auth import HOST_PURPOSE, PEER_PURPOSE, Opener, Sealer, derive_key
+from musicsyncd.protocol.auth import HOST_PURPOSE, PEER_PURPOSE, HostKeys, Opener, Sealer, derive_key
 from musicsyncd.protocol.host import HostNode, PeerAppeared
 from musicsyncd.system.control import Control
 from musicsyncd.system.database import Database
 
-KEY = bytes(range(32))
+KEYS = HostKeys(bytes(range(32)))
 BOOT = "this run of the machine"
 MS = 1_000_000
 S = 1_000_000_000
@@ -28,8 +28,8 @@ TRACK_S = 20
 LEAD_NS = 20 * MS
 """The least that a host plans ahead: nobody is there."""
 
-DAY_S = 1_700_000_000.0
-"""What the clock of the day shows when the host's clock shows 0."""
+DAY_S = 1_800_000_000.0
+"""What the clock of the day shows when the host's clock shows 0: in 2027."""
 
 _SAVING = ("save_room", "save_snapshot", "save_played", "save_peer", "remove_peer", "remove_room", "keep_track")
 
@@ -58,18 +58,42 @@ def make_album(folder: Path, count: int) -> list[str]:
 
 
 class Host:
-    """A started host: ``now_ns`` is its clock, ``log`` what it did in order."""
+    """A started host: ``now_ns`` is its clock, ``log`` what it did in order.
 
-    def __init__(self, folder: Path, boot_id: str = BOOT, now_ns: int = 1000 * S, room: str = "main") -> None:
+    Args:
+        folder: of its database.
+        boot_id: names the run of the machine.
+        now_ns: its clock.
+        room: the one that always exists.
+        day_s: what the clock of the day shows when the host's clock shows 0.
+        options: of :class:`Control`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        boot_id: str = BOOT,
+        now_ns: int = 1000 * S,
+        room: str = "main",
+        day_s: float = DAY_S,
+        **options: object,
+    ) -> None:
         self.now_ns = now_ns
         self.log: list[str] = []
         self.database = Database(folder / "state.sqlite", lock_timeout_s=0)
-        self.node = HostNode(KEY, self.database.host_id(), self.database.next_epoch(), "den", 7783)
-        self._opener = Opener(derive_key(KEY, HOST_PURPOSE))
+        self.node = HostNode(
+            KEYS,
+            self.database.host_id(),
+            self.database.next_epoch(),
+            "den",
+            7783,
+            nonce=partial(random.Random(2).randbytes, 8),
+        )
+        self._opener = Opener(derive_key(KEYS.room_key, HOST_PURPOSE))
         self._sequences: dict[bytes, Sealer] = {}
         self.control = Control(
             self.node, self.database, lambda: self.now_ns, boot_id, self._changed, lambda: {"name": "den"},
-            chance=random.Random(1), day_s=lambda: DAY_S + self.now_ns / S,
+            chance=random.Random(1), day_s=lambda: day_s + self.now_ns / S, **options,
         )  # fmt: skip
         self.control.open(room)
 
@@ -139,13 +163,20 @@ class Host:
         self._receive(wire.Bye("it was stopped"), peer_id, epoch)
 
     def _receive(self, message: wire.FromPeer, peer_id: bytes, epoch: int) -> None:
+        """Let the host hear a speaker, which proves to be alive if it is asked to."""
         if (peer_id, epoch) not in self._sequences:
-            self._sequences[peer_id, epoch] = Sealer(derive_key(KEY, PEER_PURPOSE), peer_id, epoch)
-        sealed = self._sequences[peer_id, epoch].seal(wire.encode(message))
-        self.node.receive_datagram(sealed, ("192.0.2.9", 40_000), self.now_ns)
+            self._sequences[peer_id, epoch] = Sealer(derive_key(KEYS.room_key, PEER_PURPOSE), peer_id, epoch)
+        self._hear(message, self._sequences[peer_id, epoch])
+        for challenge in self.node._door.to_send():
+            asked = wire.decode_from_host(self._opener.open(challenge.data).body)
+            self._hear(wire.Proof(asked.nonce), self._sequences[peer_id, epoch])
+            self._hear(message, self._sequences[peer_id, epoch])
         while (event := self.node.next_event()) is not None:
             if isinstance(event, PeerAppeared):
                 self.control.peer_appeared(event.peer_id, event.name)
+
+    def _hear(self, message: wire.FromPeer, voice: Sealer) -> None:
+        self.node.receive_datagram(voice.seal(wire.encode(message)), ("192.0.2.9", 40_000), self.now_ns)
 
     async def settle(self) -> None:
         """Wait until every track that should be prepared is."""

@@ -15,7 +15,7 @@ from musicsyncd.errors import DeviceError
 from musicsyncd.system import audio
 from musicsyncd.system.audio import PortAudioOutput, StreamClock, find_device, list_devices
 from musicsyncd.system.monotonic import now_ns
-from musicsyncd.system.output import BLOCK_FRAMES
+from musicsyncd.system.output import BLOCK_FRAMES, LastingError
 from musicsyncd.units import NS_PER_MS, NS_PER_S, NS_PER_US
 
 SLACK_NS = 100 * NS_PER_MS
@@ -75,8 +75,25 @@ def portaudio(monkeypatch):
     module.query_hostapis = lambda: ({"name": "ALSA"},)
     module.query_devices = lambda: module.devices
     module.streams = []
+    module.busy = False
+    module.plugged = None
+    module._initialized = 1
+
+    def terminate():
+        assert not any(one.active for one in module.streams), "a stream is open"
+        module._initialized -= 1
+
+    def initialize():
+        module._initialized += 1
+        if module.plugged is not None:
+            module.devices = module.plugged
+
+    module._terminate, module._initialize = terminate, initialize
+    monkeypatch.setattr(audio.portaudio, "_PROBE", "")
 
     def check(*, device, channels, dtype, samplerate):
+        if module.busy:
+            raise PortAudioError("Device unavailable [PaErrorCode -9985]")
         if samplerate not in module.rates or channels > module.devices[device]["max_output_channels"]:
             raise PortAudioError("Invalid sample rate")
 
@@ -114,21 +131,12 @@ def flags(underflow):
 # -- the library -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("source", "line"),
-    [
-        ("raise OSError('PortAudio library not found')", "the PortAudio library is missing: install the package"),
-        ("raise OSError('libjack.so: no such file')", "the sound system cannot be used: libjack.so"),
-        ("raise RuntimeError('Error initializing PortAudio')", "PortAudio cannot start: Error initializing"),
-        ("raise ImportError('no _cffi_backend')", "PortAudio cannot start: no _cffi_backend"),
-    ],
-)
-def test_a_library_that_is_missing_or_broken_is_one_line(tmp_path, monkeypatch, source, line):
-    (tmp_path / "sounddevice.py").write_text(source)
+def test_a_library_that_is_missing_is_one_line_whatever_is_asked(tmp_path, monkeypatch):
+    (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
     for call in (list_devices, lambda: find_device(None), lambda: PortAudioOutput(None, None, 80.0)):
-        with pytest.raises(DeviceError, match=line):
+        with pytest.raises(LastingError, match="the PortAudio library is missing: install the package"):
             call()
 
 
@@ -192,8 +200,23 @@ def test_an_exact_name_beats_a_part_of_others(portaudio, cards):
 
 
 def test_a_part_that_several_have_is_refused_with_their_names(portaudio, cards):
-    with pytest.raises(DeviceError, match="'pch' may be any of hw:PCH,0, hw:PCH,3: say more"):
+    with pytest.raises(LastingError, match="'pch' may be any of hw:PCH,0, hw:PCH,3: say more"):
         find_device("pch")
+
+
+def test_of_two_that_have_the_same_name_the_first_is_taken(portaudio, cards):
+    """More of the name cannot be said; and a card that was opened as the default one must be found again."""
+    portaudio.query_hostapis = lambda: ({"name": "ALSA"}, {"name": "OSS"})
+    portaudio.devices.append({**device("default", api=1), "index": 5})
+    assert find_device("default").index == 4
+
+
+def test_a_card_that_was_plugged_in_since_is_found_when_it_is_looked_for_anew(portaudio, cards):
+    portaudio.plugged, portaudio.devices = portaudio.devices, portaudio.devices[:2]
+    with pytest.raises(DeviceError, match="no sound card 'hw:DAC,0'") as caught:
+        find_device("hw:DAC,0")
+    assert not isinstance(caught.value, LastingError)
+    assert find_device("hw:DAC,0", anew=True).index == 3
 
 
 def test_an_unknown_name_is_refused_with_what_there_is(portaudio, cards):
@@ -232,6 +255,20 @@ def test_a_stream_on_the_wall_clock_is_brought_over():
         after_ns = now_ns()
         # A float of seconds since 1970 has steps of 0.24 µs.
         assert before_ns - NS_PER_US < sounds_ns - 80 * NS_PER_MS < after_ns + SLACK_NS
+    assert clock.kind == "realtime"
+
+
+def test_a_wall_clock_that_is_set_between_two_readings_moves_nothing(monkeypatch):
+    clock = StreamClock()
+    real_s = time.time()
+    clock.to_local_ns(real_s + 0.08, real_s, now_ns())
+    for years in (56, -56):
+        stream_s = time.time() + years * 365 * 86_400.0  # Read before the wall clock was set.
+        local_ns = now_ns()
+        assert abs(clock.to_local_ns(stream_s + 0.08, stream_s, local_ns) - local_ns - 80 * NS_PER_MS) < NS_PER_US
+        assert abs(clock.to_local_ns(stream_s, stream_s, local_ns) - local_ns) < NS_PER_US
+    real_s = time.time()
+    assert clock.to_local_ns(real_s + 0.08, real_s, now_ns()) - now_ns() > 79 * NS_PER_MS - SLACK_NS
     assert clock.kind == "realtime"
 
 
@@ -298,6 +335,8 @@ def ask(output, dac_s=None, current_s=None, underflow=False):
 
 
 def opened(portaudio, render=None, **options):
+    for former in portaudio.streams:
+        former.active = False
     output = PortAudioOutput(**{"device": None, "rate_hz": None, "buffer_ms": 80.0, **options})
     output.start(render or Recorder())
     return output
@@ -320,8 +359,26 @@ def test_without_a_rate_it_is_48_khz_or_what_the_card_has(portaudio, cards):
     assert opened(portaudio).rate_hz == 48_000
     portaudio.rates = {44_100}
     assert opened(portaudio).rate_hz == 44_100
-    with pytest.raises(DeviceError, match="default does not play at 96000 Hz: leave --rate out"):
+    with pytest.raises(LastingError, match="default does not play at 96000 Hz: leave --rate out"):
         opened(portaudio, rate_hz=96_000)
+
+
+def test_a_card_in_use_is_not_taken_for_one_that_cannot_have_the_rate(portaudio, cards):
+    portaudio.busy = True
+    for rate_hz in (48_000, None):
+        with pytest.raises(DeviceError, match=r"^default is in use by another program") as caught:
+            opened(portaudio, rate_hz=rate_hz)
+        assert not isinstance(caught.value, LastingError)
+
+
+def test_a_card_is_looked_for_anew_whenever_it_is_opened(portaudio, cards):
+    output = opened(portaudio, device="hw:DAC,0")
+    output.close()
+    portaudio.plugged = [one for one in portaudio.devices if "USB DAC" not in one["name"]]
+    with pytest.raises(DeviceError, match="no sound card 'hw:DAC,0'"):
+        opened(portaudio, device="hw:DAC,0")
+    portaudio.plugged = [{**one, "index": index} for index, one in enumerate(DEVICES)]
+    assert opened(portaudio, device="hw:DAC,0").description == "hw:DAC,0"
 
 
 def test_a_mono_card_is_opened_with_one_channel(portaudio):
@@ -417,11 +474,11 @@ def test_when_an_alsa_card_was_looked_at_is_told(portaudio):
 
 
 def test_under_another_api_now_may_be_anything_and_nobody_waits(portaudio, monkeypatch):
-    monkeypatch.delattr("musicsyncd.system.audio.time.sleep")
     portaudio.query_hostapis = lambda: ({"name": "JACK Audio Connection Kit"},)
     recorder = Recorder()
     recorder.until_ns = now_ns() + NS_PER_S
     output = opened(portaudio, recorder)
+    monkeypatch.delattr("musicsyncd.system.audio.time.sleep")
     ask(output)
     assert recorder.read_ns == [0]
     assert output.healthy()
@@ -431,9 +488,9 @@ def test_under_another_api_now_may_be_anything_and_nobody_waits(portaudio, monke
 @pytest.mark.parametrize(("for_ms", "waits_ms"), [(12, 12), (-3, None), (5000, 60)])
 def test_a_block_is_kept_back_as_long_as_is_asked_but_not_for_ever(portaudio, monkeypatch, for_ms, waits_ms):
     waits_s = []
-    monkeypatch.setattr("musicsyncd.system.audio.time.sleep", waits_s.append)
     recorder = Recorder()
     output = opened(portaudio, recorder)
+    monkeypatch.setattr("musicsyncd.system.audio.time.sleep", waits_s.append)
     ask(output)
     assert waits_s == []
     recorder.until_ns = now_ns() + for_ms * NS_PER_MS

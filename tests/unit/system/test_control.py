@@ -6,7 +6,7 @@ import asyncio
 import json
 
 import pytest
-from host_rig import BOOT, LEAD_NS, MS, RATE_HZ, TRACK_S, S, make_track, on_a_loop, running
+from host_rig import BOOT, DAY_S, LEAD_NS, MS, RATE_HZ, TRACK_S, S, make_track, on_a_loop, running
 
 from musicsyncd.errors import ConfigError, ControlError, MediaError, MusicSyncError
 from musicsyncd.protocol import wire
@@ -421,6 +421,40 @@ async def test_a_host_that_is_stopped_fades_its_rooms_out_and_goes_on_from_the_p
         await again.settle()
         assert again.status()["mode"] == "playing"
         assert again.segments()[0] == (LEAD_NS, 1, (5 * S - LEAD_NS) * RATE_HZ // S)
+
+
+@pytest.mark.parametrize("boot_id", [BOOT, "another run"])
+@pytest.mark.parametrize(("after_restart", "frame_s"), [("now", 12), ("stopped", 5)])
+@on_a_loop
+async def test_a_host_that_was_killed_goes_on_where_it_is_told_to(tmp_path, album, boot_id, after_restart, frame_s):
+    with running(tmp_path) as host:
+        await host.control.play("main", album)
+        await host.settle()
+        host.now_ns += 5 * S
+        host.control.save_positions()
+    # Seven seconds later by the clock of the day; on another run of the machine its own clock began anew.
+    later_ns = host.now_ns + 7 * S if boot_id == BOOT else 30 * S
+    day_s = DAY_S + (host.now_ns + 7 * S - later_ns) / S
+    with running(tmp_path, boot_id=boot_id, now_ns=later_ns, day_s=day_s, after_restart=after_restart) as again:
+        await again.settle()
+        again.now_ns += LEAD_NS
+        again.control._advance(again.room())
+        assert again.status()["mode"] == "playing"
+        assert again.status()["position_s"] == pytest.approx(frame_s, abs=0.03)
+
+
+@pytest.mark.parametrize("day_s", [0.0, DAY_S - 2_000.0, DAY_S + 100_000.0])
+@on_a_loop
+async def test_a_clock_of_the_day_that_cannot_be_right_does_not_say_where_the_music_is(tmp_path, album, day_s):
+    with running(tmp_path) as host:
+        await host.control.play("main", album)
+        await host.settle()
+        host.now_ns += 5 * S
+        host.control.save_positions()
+    with running(tmp_path, boot_id="another run", now_ns=30 * S, day_s=day_s) as again:
+        await again.settle()
+        start_ns, entry, frame = again.segments()[0]
+        assert (start_ns, entry, frame) == (LEAD_NS, 1, (5 * S - LEAD_NS) * RATE_HZ // S)
 
 
 @on_a_loop

@@ -7,12 +7,11 @@ import json
 import logging
 import socket
 import stat
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aiohttp
 import pytest
 from host_rig import Host, make_album, make_track
+from http_rig import KEYED, TOKEN, run
 
 from musicsyncd.errors import ConfigError
 from musicsyncd.media.library import Read, Stamp
@@ -21,55 +20,6 @@ from musicsyncd.system.http_server import MAX_BODY_BYTES, ROUTES, HttpServer
 from musicsyncd.system.librarian import Librarian
 from musicsyncd.system.library_control import LibraryControl
 from musicsyncd.system.library_index import LibraryIndex
-
-TOKEN = "the room's token"
-KEYED = {"Authorization": f"Bearer {TOKEN}"}
-
-
-class Client:
-    """Requests over TCP, and over the Unix socket with ``local``."""
-
-    def __init__(self, host: Host, server: HttpServer, path: Path, port: int) -> None:
-        self.host, self.server, self.path, self.port = host, server, path, port
-        self.tcp = aiohttp.ClientSession(f"http://127.0.0.1:{port}")
-        self.unix = aiohttp.ClientSession("http://host", connector=aiohttp.UnixConnector(str(path)))
-
-    async def ask(self, method: str, path: str, body: object = None, *, local: bool = False, **options):
-        """Return status and answer."""
-        session = self.unix if local else self.tcp
-        options.setdefault("headers", {} if local else KEYED)
-        data = body if body is None or isinstance(body, bytes) else json.dumps(body)
-        async with session.request(method, path, data=data, **options) as response:
-            raw = await response.read()
-            return response.status, json.loads(raw) if "json" in response.content_type else raw
-
-    async def close(self) -> None:
-        await self.tcp.close()
-        await self.unix.close()
-
-
-@asynccontextmanager
-async def serving(folder: Path, token: str | None = TOKEN):
-    host = Host(folder)
-    server = HttpServer(host.control, token)
-    path = folder / "host.sock"
-    await server.open(0, path)
-    client = Client(host, server, path, server._runner.addresses[0][1])
-    try:
-        yield client
-    finally:
-        await client.close()
-        await server.close()
-        host.end()
-
-
-def run(test, folder: Path, token: str | None = TOKEN) -> None:
-    async def whole():
-        async with serving(folder, token) as client:
-            await test(client)
-
-    asyncio.run(asyncio.wait_for(whole(), 30.0))
-
 
 # -- who may come in ---------------------------------------------------------------------------
 
@@ -129,6 +79,30 @@ def test_status_and_queue_are_what_the_control_says(tmp_path):
     run(test, tmp_path)
 
 
+class Key:
+    """A key that can be changed."""
+
+    def begin(self) -> str:
+        return "began"
+
+    def status(self) -> dict[str, object]:
+        return {"rotating": True}
+
+
+def test_the_key_is_changed_and_looked_at_on_the_hosts_own_machine_only(tmp_path):
+    async def test(client):
+        for method, path in (("GET", "/api/key"), ("POST", "/api/key/rotate")):
+            status, answer = await client.ask(method, path, local=True)
+            assert (status, answer["error"]) == (400, "this host runs without a key")
+            client.host.control.key = Key()
+            assert (await client.ask(method, path, local=True))[0] == 200
+            status, answer = await client.ask(method, path)
+            assert (status, answer["error"]) == (400, "the key is changed on the host's own machine only")
+            client.host.control.key = None
+
+    run(test, tmp_path)
+
+
 def test_every_route_reaches_its_command(tmp_path):
     album = make_album(tmp_path / "album", 3)
     room, peer = "/api/rooms/main", "/api/peers/lamp"
@@ -137,6 +111,7 @@ def test_every_route_reaches_its_command(tmp_path):
         gone = client.host.report("gone")
         client.host.leave(gone)
         client.host.report("lamp")
+        client.host.control.key = Key()
         for method, path, body, said in (
             ("POST", "/api/rooms", {"name": "attic 2/3"}, "made the room 'attic 2/3'"),
             ("POST", f"{peer}/room", {"room": "attic 2/3"}, "lamp is in 'attic 2/3'"),
@@ -166,8 +141,11 @@ def test_every_route_reaches_its_command(tmp_path):
             ("POST", f"{peer}/delay", {"output_delay_ms": 1.5}, "lamp: fed 1.5 ms earlier"),
             ("POST", f"{peer}/channels", {"channels": "mono"}, "lamp: mono"),
             ("DELETE", "/api/peers/gone", None, "forgot gone"),
+            ("POST", "/api/key/rotate", {}, "began"),
         ):
-            assert await client.ask(method, path, body) == (200, {"message": said}), path
+            # Files are named, and keys changed, by somebody at this machine; all else is asked over the network.
+            local = path.startswith("/api/key") or (isinstance(body, dict) and "tracks" in body)
+            assert await client.ask(method, path, body, local=local) == (200, {"message": said}), path
             seen.add((method, path))
 
     seen: set[tuple[str, str]] = set()
@@ -180,7 +158,7 @@ def test_a_stale_view_is_a_conflict_that_says_what_changed_and_at_which_revision
     album, room = make_album(tmp_path / "album", 3), "/api/rooms/main"
 
     async def test(client):
-        await client.ask("POST", f"{room}/queue/add", {"tracks": album})
+        await client.ask("POST", f"{room}/queue/add", {"tracks": album}, local=True)
         seen = (await client.ask("GET", f"{room}/queue"))[1]["revision"]
         stale = {"revision": seen}
         assert (await client.ask("POST", f"{room}/queue/remove", {"positions": [2], **stale}))[0] == 200
@@ -204,7 +182,7 @@ def test_what_sounded_is_asked_for(tmp_path):
     album = make_album(tmp_path / "album", 1)
 
     async def test(client):
-        await client.ask("POST", "/api/rooms/main/play", {"tracks": album})
+        await client.ask("POST", "/api/rooms/main/play", {"tracks": album}, local=True)
         client.host.now_ns += 5 * 10**9
         client.host.control._advance(client.host.room())
         status, answer = await client.ask("GET", "/api/rooms/main/queue/history")
@@ -254,13 +232,58 @@ def test_the_library_is_asked_and_played_by_name(tmp_path):
     run(test, tmp_path)
 
 
+def test_over_the_network_no_path_of_a_client_is_opened_and_no_address_is_fetched(tmp_path, monkeypatch):
+    (outside,) = make_album(tmp_path / "outside", 1)
+
+    async def test(client):
+        give_library(client, tmp_path, "Day", "Night")
+        inside = f"{tmp_path}/music/1.wav"
+        with socket.create_server(("127.0.0.1", 0)) as radio:
+            radio.settimeout(0)
+            address = f"http://127.0.0.1:{radio.getsockname()[1]}/x"
+            for what in ("play", "queue/add"):
+                for body in (
+                    {"tracks": [outside]},
+                    {"tracks": [inside, outside]},
+                    {"tracks": [f"{tmp_path}/music/../outside"]},
+                    {"tracks": [f"{address}.mp3"]},
+                    {"playlist": f"{address}.m3u"},
+                    {"playlist": f"{tmp_path}/outside/x.m3u"},
+                    {"folder": f"{tmp_path}/outside"},
+                ):
+                    status, answer = await client.ask("POST", f"/api/rooms/main/{what}", body)
+                    assert (status, list(answer)) in ((400, ["error"]), (409, ["error"])), body
+            with pytest.raises(BlockingIOError):
+                radio.accept()
+        assert client.host.titles() == []
+        assert (await client.ask("POST", "/api/rooms/main/queue/add", {"tracks": [inside]}))[0] == 200
+        assert (await client.ask("POST", "/api/rooms/main/queue/add", {"tracks": [outside]}, local=True))[0] == 200
+        assert len(client.host.titles()) == 2
+        client.host.control.library.close()
+
+    run(test, tmp_path)
+
+
+def test_both_tokens_are_taken_while_the_key_changes(tmp_path):
+    async def test(client):
+        new = {"Authorization": "Bearer new"}
+        assert (await client.ask("GET", "/api/status", headers=new))[0] == 401
+        client.server.accept_tokens((TOKEN, "new"))
+        assert (await client.ask("GET", "/api/status", headers=new))[0] == 200
+        assert (await client.ask("GET", "/api/status"))[0] == 200
+        client.server.accept_tokens(("new",))
+        assert (await client.ask("GET", "/api/status"))[0] == 401
+
+    run(test, tmp_path)
+
+
 def test_names_of_files_that_are_no_utf8_go_both_ways(tmp_path):
     path = str(tmp_path / "caf\udce9.wav")
 
     async def test(client):
         make_track(tmp_path / "x.wav").rename(path)
         body = json.dumps({"tracks": [path]}).encode()
-        assert (await client.ask("POST", "/api/rooms/main/queue/add", body))[0] == 200
+        assert (await client.ask("POST", "/api/rooms/main/queue/add", body, local=True))[0] == 200
         status, answer = await client.ask("GET", "/api/rooms/main/queue")
         assert (status, [one["path"] for one in answer["entries"]]) == (200, [path])
         for bad in (b'{"tracks": ["\\ud8', b'{"tracks": "\\udce9"}', b"[" * 100_000 + b'"\\udce9"'):
@@ -294,6 +317,13 @@ def test_names_of_files_that_are_no_utf8_go_both_ways(tmp_path):
         ("queue/undo", b"{}"),
         ("pause", b"[" * 100_000),
         ("play", b'{"tracks": ' + b"[" * 100_000),
+        ("play", b'{"tracks": [' + b'"",' * 10_000 + b'""]}'),
+        ("play", b'{"tracks": ["' + b"x" * 4097 + b'"]}'),
+        ("play", b'{"search": "' + b"x" * 1001 + b'"}'),
+        ("play", b'{"playlist": "' + b"x" * 4097 + b'"}'),
+        ("queue/remove", b'{"positions": [' + b"1," * 10_000 + b"1]}"),
+        ("queue/jump", b'{"words": "' + b"x" * 1001 + b'"}'),
+        ("volume", b'{"volume": "' + b"5" * 1001 + b'"}'),
     ],
 )
 def test_what_is_not_understood_is_answered_with_400_and_one_line(tmp_path, path, body, caplog):
@@ -319,7 +349,7 @@ def test_refusals_are_400_conflicts_409_and_unknown_ways_404_or_405(tmp_path):
             ("GET", "/../../etc/passwd", None, 404, "Not Found"),
             ("GET", "/api/rooms", None, 405, "Method Not Allowed"),
         ):
-            status, answer = await client.ask(method, path, body)
+            status, answer = await client.ask(method, path, body, local=expected == 409)
             assert (status, word in answer["error"]) == (expected, True), (path, status, answer)
 
     run(test, tmp_path)

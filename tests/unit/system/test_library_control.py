@@ -11,6 +11,7 @@ from musicsyncd.errors import ControlError, MediaError
 from musicsyncd.media.library import Read, Stamp
 from musicsyncd.media.tags import Tags
 from musicsyncd.system import library_control as module
+from musicsyncd.system.http_guard import LOCAL, Caller
 from musicsyncd.system.librarian import Librarian
 from musicsyncd.system.library_control import LibraryControl, Pick, Picked, is_number, resolve
 from musicsyncd.system.library_index import LibraryIndex
@@ -43,8 +44,11 @@ def library(tmp_path, root):
     made.close()
 
 
-def picks(library, **what) -> Picked:
-    return asyncio.run(resolve(library, Pick(**what)))
+FAR = Caller(False, "192.0.2.7")
+
+
+def picks(library, caller: Caller = LOCAL, **what) -> Picked:
+    return asyncio.run(resolve(library, Pick(**what), caller))
 
 
 def names(library, root, **what) -> list[str]:
@@ -112,6 +116,92 @@ def test_two_ways_at_once_are_refused(library, what):
 def test_a_folder_without_a_name_is_refused(library):
     with pytest.raises(ControlError, match="name a folder"):
         picks(library, folder="//")
+
+
+# -- asked over the network ------------------------------------------------------------------------
+
+
+def forbid_disks(monkeypatch) -> None:
+    """Let everything fail that asks a disk by a path."""
+
+    def refuse(*args: object, **_: object) -> None:
+        raise AssertionError(f"a disk was asked: {args}")
+
+    for name in ("stat", "lstat", "open", "scandir", "listdir", "walk"):
+        monkeypatch.setattr(module.os, name, refuse)
+    for name in ("exists", "isfile", "isdir", "realpath"):
+        monkeypatch.setattr(module.os.path, name, refuse)
+
+
+def test_from_afar_the_librarys_own_tracks_and_folders_may_be_named_by_their_paths(library, root, monkeypatch):
+    (found,) = asyncio.run(library.search("carey", 5))["tracks"]
+    paths = [f"{root}/Folk/b/1.flac", f"{root}/Jazz", str(root), f"{root}/Jazz/kob"]
+    forbid_disks(monkeypatch)
+    assert picks(library, FAR, tracks=[*paths, found["id"]]).paths == (*paths, f"{root}/Folk/b/1.flac")
+    assert picks(library, FAR, album="kind of blue").paths == picks(library, album="kind of blue").paths
+    assert picks(library, FAR, folder="kob").paths == (f"{root}/Jazz/kob",)
+    assert picks(library, FAR, search="green").paths == picks(library, search="green").paths
+    assert picks(library, FAR) == picks(None, FAR) == Picked(())
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd",
+        "{root}/bad.flac",
+        "{root}/none.flac",
+        "{root}/Folk/b/1.flac/",
+        "{root}/Folk/../Folk/b/1.flac",
+        "{root}/Folk//b/1.flac",
+        "{root}/./Folk",
+        "{root}/Folk/",
+        "{root}/F",
+        "{root}/..",
+        "Folk",
+        "~",
+        ".",
+        "/",
+        "",
+        "http://192.0.2.9/a.flac",
+        "file://{root}/Folk/b/1.flac",
+        "library:x",
+        "/a\0b",
+        "/caf\udce9.flac",
+        "/half \ud800",
+        "{root}/Folk/b/1.flac\0",
+    ],
+)
+def test_from_afar_nothing_else_is_and_no_disk_is_asked(library, root, path, monkeypatch):
+    forbid_disks(monkeypatch)
+    known = f"{root}/Folk/b/1.flac"
+    for tracks in ([path.format(root=root)], [known, path.format(root=root)]):
+        with pytest.raises(
+            ControlError, match="over the network nothing else is taken: name it by --search"
+        ) as refused:
+            picks(library, FAR, tracks=tracks)
+        assert "\n" not in str(refused.value)
+
+
+def test_from_afar_a_host_without_a_library_plays_what_is_queued_and_says_so():
+    with pytest.raises(ControlError, match=r"'/a\.flac' is no track or folder"):
+        picks(None, FAR, tracks=["/a.flac"])
+
+
+def test_from_afar_a_playlist_is_one_of_the_librarys(library, root, tmp_path):
+    (root / "a.flac").write_bytes(b"x")
+    for path in (root / "Lists" / "Party.M3U", root / "b" / "same.m3u", root / "c" / "same.m3u", tmp_path / "out.m3u"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"{root}/a.flac")
+    for name in ("party.m3u", "lists/party.m3u", f"{root}/Lists/Party.M3U", "b/same.m3u"):
+        assert picks(library, FAR, playlist=name).paths == (f"{root}/a.flac",)
+    assert picks(library, playlist=str(tmp_path / "out.m3u")).paths == (f"{root}/a.flac",)
+    for name in (str(tmp_path / "out.m3u"), "../out.m3u", "Lists/../Lists/Party.M3U", "//", "http://x/party.m3u", "\0"):
+        with pytest.raises(MediaError, match="no playlist"):
+            picks(library, FAR, playlist=name)
+    with pytest.raises(MediaError, match=r"2 playlists are called .*/b/same\.m3u; .*/c/same\.m3u; write more"):
+        picks(library, FAR, playlist="same.m3u")
+    with pytest.raises(MediaError, match="is no playlist"):
+        picks(library, FAR, playlist="a.flac")
 
 
 def test_a_search_plays_only_the_best(library, root, monkeypatch):

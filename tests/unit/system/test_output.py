@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from musicsyncd.errors import ConfigError, DeviceError
+from musicsyncd.errors import ConfigError
 from musicsyncd.system.monotonic import now_ns
-from musicsyncd.system.output import BLOCK_FRAMES, FALLBACK_RATE_HZ, FileOutput, NullOutput, open_output
+from musicsyncd.system.output import BLOCK_FRAMES, FALLBACK_RATE_HZ, FileOutput, LastingError, NullOutput, open_output
 from musicsyncd.units import NS_PER_S
 
 RATE = 96_000
@@ -200,6 +200,6 @@ def test_the_words_of_output(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("path", ["nowhere/out.wav", "."])
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path, path):
-    with pytest.raises(DeviceError, match=r"cannot write .*choose another file for --output") as caught:
+    with pytest.raises(LastingError, match=r"cannot write .*choose another file for --output") as caught:
         FileOutput(tmp_path / path, RATE, BUFFER_MS)
     assert "\n" not in str(caught.value)

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 
-from musicsyncd.clock.mapping import ClockMapping
 from musicsyncd.config import NetworkConfig, Paths, PeerConfig
 from musicsyncd.errors import ConfigError
 from musicsyncd.playback.player import Course
 from musicsyncd.playback.timeline import Segment, Timeline, Track
+from musicsyncd.protocol.auth import HostKeys
 from musicsyncd.protocol.host import HostNode, PeerAppeared, RoomState
 from musicsyncd.protocol.wire import PlaybackStats, Settings
 from musicsyncd.system import peer_daemon as module
-from musicsyncd.system.keyfile import make_key
+from musicsyncd.system import supervision
+from musicsyncd.system.keyfile import make_host_keys
+from musicsyncd.system.output import LastingError
 from musicsyncd.system.peer_daemon import PeerDaemon, run
 from musicsyncd.system.supervision import claim
 from musicsyncd.units import NS_PER_MS, NS_PER_S, volume_to_gain
 
-KEY = bytes(range(32))
+KEYS = HostKeys(bytes(range(32)))
 HOST_AT, PEER_AT = ("192.0.2.1", 7783), ("192.0.2.2", 40_000)
 OFFSET_NS = 1234 * NS_PER_S
 TRACK = Track(bytes(32), 1000, 48_000, 48_000 * 180, 2)
@@ -35,7 +39,8 @@ class Orders:
     channels: str = ""
     host: tuple[str, int] | None = None
     log: list[str] = field(default_factory=list)
-    ready: bool = True
+    hanging: str = ""
+    trouble: str = ""
 
     def follow(self, course):
         self.courses.append(course)
@@ -55,6 +60,16 @@ class Orders:
     def stats(self):
         return PlaybackStats(state="together", fault="")
 
+    def resumed(self):
+        self.log.append("resumed")
+
+    async def begin(self):
+        self.log.append("begin")
+
+    async def keep_open(self):
+        self.log.append("keep open")
+        await asyncio.Event().wait()
+
     async def fade_out(self):
         self.log.append("fade out")
 
@@ -73,9 +88,9 @@ class Rig:
             output="null",
             **options,
         )
-        self.daemon = PeerDaemon(self.config, folder / "peer", KEY)
+        self.daemon = PeerDaemon(self.config, folder / "peer", KEYS.room_keys)
         self.speaker = self.daemon.speaker = Orders()
-        self.host = HostNode(KEY, b"host-one", 5, "den", 7999)
+        self.host = HostNode(KEYS, b"host-one", 5, "den", 7999, nonce=partial(random.Random(5).randbytes, 8))
         self.state = RoomState("main", 1, Timeline((Segment(OFFSET_NS + 9 * NS_PER_S, 1, 0, TRACK),)), 50)
         self.host.set_room(self.state)
         self.now_ns = NS_PER_S
@@ -218,8 +233,10 @@ def test_a_machine_that_slept_finds_the_hosts_time_anew(rig, monkeypatch):
     rig.daemon._notice_suspend()
     assert rig.course.mapping is not None
     slept_ns += 3600 * NS_PER_S
+    assert "resumed" not in rig.speaker.log
     rig.daemon._notice_suspend()
     assert rig.course.mapping is None  # Silence, rather than sound an hour off.
+    assert rig.speaker.log.count("resumed") == 1
     count = len(rig.speaker.courses)
     rig.daemon._notice_suspend()
     assert len(rig.speaker.courses) == count
@@ -265,37 +282,116 @@ def test_a_disk_that_takes_nothing_does_not_stop_the_speaker_nor_its_orderly_end
 
 def test_the_clocks_rate_is_kept_for_the_next_start(rig, tmp_path, monkeypatch):
     class Clock:
-        mapping, skew_ppm = ClockMapping(0, 0, 12.5, 0), 12.5
+        known_skew_ppm = 12.5
 
     rig.daemon._clock = Clock()
     rig.daemon._save_skew()
-    again = PeerDaemon(rig.config, tmp_path / "peer", KEY)
+    again = PeerDaemon(rig.config, tmp_path / "peer", KEYS.room_keys)
     assert again._identity.skew_ppm == 12.5
     assert again._identity.peer_id == rig.daemon._identity.peer_id
     assert again._identity.epoch == rig.daemon._identity.epoch + 1
 
 
-def test_the_watchdog_hears_only_of_a_card_that_plays(rig, monkeypatch):
-    said = []
-    monkeypatch.setattr(module, "notify", said.append)
+def test_a_rate_that_is_hardly_known_yet_is_not_kept(rig, tmp_path):
+    rig.daemon._save_skew()
+    assert PeerDaemon(rig.config, tmp_path / "peer", KEYS.room_keys)._identity.skew_ppm is None
+
+
+@pytest.fixture
+def said(rig, monkeypatch):
+    """Return what systemd is told by a daemon that ticks a thousand times a second."""
+    told = []
+    for where in (module, supervision):
+        monkeypatch.setattr(where, "notify", told.append)
+    monkeypatch.setattr(module, "now_ns", lambda: rig.now_ns)
     monkeypatch.setattr(module, "_TICK_S", 0.001)
     monkeypatch.setattr(module, "_WATCHDOG_EVERY_TICKS", 2)
+    return told
 
-    async def ticks(count):
+
+def tick(rig, count: int) -> bool:
+    """Let the daemon tick, and return whether it ended by itself."""
+
+    async def ticks():
         rig.speaker.log.clear()
         ticking = asyncio.create_task(rig.daemon._tick_for_ever())
         async with asyncio.timeout(20):
-            while len(rig.speaker.log) < count:  # noqa: ASYNC110
+            while len(rig.speaker.log) < count and not ticking.done():  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
+        ended = ticking.done()
         ticking.cancel()
+        return ended
 
-    rig.speaker.ready = False
-    asyncio.run(ticks(6))
-    assert said == []
-    rig.speaker.ready = True
-    asyncio.run(ticks(6))
-    assert said[0] == "WATCHDOG=1\nSTATUS=together, +0 µs, no fault"
+    return asyncio.run(ticks())
+
+
+def test_the_watchdog_is_fed_while_nothing_is_in_trouble(rig, said):
+    rig.speaker.trouble = "the sound card does not answer (closing it)"
+    tick(rig, 6)
+    assert set(said) == {"STATUS=together, +0 µs, no fault"}, "systemd is told how it is, but not that it is well"
+    said.clear()
+    rig.speaker.trouble = ""
+    tick(rig, 6)
+    assert set(said) == {"WATCHDOG=1\nSTATUS=together, +0 µs, no fault"}
     assert len(said) in (3, 4)
+
+
+def test_the_watchdog_is_not_fed_while_the_clock_stands_still(rig, said, monkeypatch):
+    monkeypatch.setattr(rig.daemon._node, "next_timer_ns", lambda: 100 * NS_PER_S)
+    for now_s, fed in ((101, True), (106, False)):
+        rig.now_ns = now_s * NS_PER_S
+        said.clear()
+        tick(rig, 4)
+        assert all(one.startswith("WATCHDOG=1") == fed for one in said)
+        assert said != []
+    monkeypatch.setattr(rig.daemon._node, "next_timer_ns", lambda: None)
+    assert rig.daemon._trouble() == ""
+
+
+@pytest.mark.parametrize("why", ["", "systemd", "a moment ago"])
+def test_what_hangs_is_got_out_of_by_a_new_process_unless_systemd_sees_to_it(rig, said, monkeypatch, caplog, why):
+    monkeypatch.setenv("WATCHDOG_USEC", "20000000" if why == "systemd" else "")
+    monkeypatch.setattr(module, "may_replace_process", lambda: why != "a moment ago")
+    rig.speaker.hanging, rig.speaker.trouble = "closing", "the sound card does not answer (closing it)"
+    assert tick(rig, 6) == rig.daemon.wants_replacement == (why == "")
+    assert ("(closing it): starting this peer anew" in caplog.text) == (why == "")
+
+
+def serve(rig, monkeypatch) -> None:
+    """Let the daemon run without a network until it ends by itself."""
+
+    async def nothing():
+        pass
+
+    monkeypatch.setattr(rig.daemon._network, "open", nothing)
+    monkeypatch.setattr(rig.daemon._network, "close", nothing)
+    asyncio.run(asyncio.wait_for(rig.daemon.run(), 20.0))
+
+
+def test_a_daemon_is_ready_when_its_card_was_tried_and_says_goodbye_before_it_begins_anew(rig, said, monkeypatch):
+    rig.converse()
+    goodbyes = []
+    monkeypatch.setattr(rig.daemon._node, "close", lambda: goodbyes.append(1))
+    rig.speaker.log.clear()
+    rig.speaker.hanging = "closing"
+    serve(rig, monkeypatch)
+    assert rig.speaker.log[0] == "begin"
+    assert rig.speaker.log[-2:] == ["fade out", "close"]
+    assert said[0] == "READY=1\nSTATUS=looking for the host"
+    assert "STOPPING=1" not in said, "for systemd it goes on"
+    assert goodbyes == [1]
+    assert rig.daemon.wants_replacement
+
+
+def test_a_daemon_that_cannot_begin_at_all_ends_with_the_line(rig, said, monkeypatch):
+    async def refuse():
+        raise LastingError("the PortAudio library is missing")
+
+    rig.speaker.begin = refuse
+    with pytest.raises(LastingError, match="library is missing"):
+        serve(rig, monkeypatch)
+    assert said[-1] == "STOPPING=1"
+    assert rig.speaker.log[-2:] == ["fade out", "close"]
 
 
 @pytest.mark.parametrize(
@@ -309,7 +405,7 @@ def test_a_name_is_one_folder_whatever_it_says(name, folder):
 def test_two_peers_of_one_name_do_not_run_at_once(rig, monkeypatch):
     monkeypatch.setattr(module, "raise_priority", lambda: None)
     rig.config.paths.make()
-    make_key(rig.config.paths.key_file)
+    make_host_keys(rig.config.paths.key_file)
     held = claim(rig.config.paths.state_dir / "peers" / "kitchen", "it", "--name")
     with pytest.raises(ConfigError, match="a peer called 'kitchen' runs on this machine already"):
         run(rig.config)

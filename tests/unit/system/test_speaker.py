@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,13 @@ import soundfile
 
 from musicsyncd.clock.mapping import ClockMapping
 from musicsyncd.errors import ConfigError, DeviceError
+from musicsyncd.media.ahead import AHEAD_DURATION_NS
 from musicsyncd.playback.player import Course
 from musicsyncd.playback.timeline import Segment, Timeline, Track
+from musicsyncd.system import sound_thread
 from musicsyncd.system import speaker as module
 from musicsyncd.system.monotonic import now_ns
-from musicsyncd.system.output import BLOCK_FRAMES
+from musicsyncd.system.output import BLOCK_FRAMES, LastingError
 from musicsyncd.system.speaker import Speaker
 from musicsyncd.units import NS_PER_MS, NS_PER_S
 
@@ -69,6 +73,7 @@ class Rig:
         self.next_card = Card
         monkeypatch.setattr(module, "open_output", self._open)
         monkeypatch.setattr(module, "_REOPEN_AFTER_S", 0.001)
+        monkeypatch.setattr(module, "_LOOK_EVERY_S", 0.001)
         self.folder = folder
         self.speaker = Speaker(
             output="portaudio",
@@ -83,7 +88,7 @@ class Rig:
     def _open(self, output, *, device, rate_hz, buffer_ms):
         self.asked.append((output, device, rate_hz, buffer_ms))
         if self.refuses:
-            raise DeviceError(self.refuses)
+            raise self.refuses if isinstance(self.refuses, DeviceError) else DeviceError(self.refuses)
         self.cards.append(self.next_card())
         return self.cards[-1]
 
@@ -132,6 +137,11 @@ async def until(true) -> None:
         await asyncio.sleep(0.001)
 
 
+def plays(speaker: Speaker) -> bool:
+    """Return whether its card is open and asks for blocks."""
+    return speaker._output is not None and speaker.trouble == ""
+
+
 def playing(track: Track | None = None, began_s_ago: float = 1.0, **more) -> Course:
     """Return a course whose track began a while ago."""
     local_ns = now_ns()
@@ -151,7 +161,7 @@ def playing(track: Track | None = None, began_s_ago: float = 1.0, **more) -> Cou
 def test_before_it_is_opened_there_is_no_card(rig):
     async def test(speaker):
         assert speaker.stats().state == "no card"
-        assert not speaker.ready
+        assert not plays(speaker)
         speaker.look_ahead()
         await speaker.fade_out()
 
@@ -162,22 +172,58 @@ def test_the_output_is_opened_as_it_was_configured_and_asks_the_player(rig):
     async def test(speaker):
         await speaker.open()
         assert rig.asked == [("portaudio", "DAC", None, 80.0)]
-        assert speaker.ready
+        assert plays(speaker)
         assert not rig.card.play(2).any()
         stats = speaker.stats()
         assert (stats.state, stats.output, stats.fault) == ("waiting", "test card 48000 Hz", "")
         await speaker.close()
         assert rig.card.closed
-        assert not speaker.ready
+        assert not plays(speaker)
 
     run(rig, test)
 
 
-def test_a_card_that_cannot_be_opened_at_the_start_ends_it_with_its_line(rig):
+def test_a_card_that_is_not_there_at_the_start_is_waited_for(rig, caplog):
     async def test(speaker):
-        rig.refuses = "hw:DAC,0 is in use by another program"
-        with pytest.raises(DeviceError, match="is in use"):
-            await speaker.open()
+        rig.refuses = "no sound card 'DAC': there is default"
+        await speaker.begin()
+        stats = speaker.stats()
+        assert (stats.state, stats.fault) == ("no card", "no sound card 'DAC': there is default")
+        assert speaker.trouble == "", "to be started anew would not help it"
+        keeper = asyncio.create_task(speaker.keep_open())
+        await until(lambda: len(rig.asked) >= 3)
+        rig.refuses = ""
+        await until(lambda: plays(speaker))
+        assert speaker.stats().fault == ""
+        keeper.cancel()
+
+    run(rig, test)
+    assert "no sound card 'DAC': there is default: waiting for it" in caplog.text
+
+
+def test_what_waiting_does_not_help_ends_it_at_the_start_with_its_line_but_not_later(rig):
+    async def test(speaker):
+        rig.refuses = LastingError("the PortAudio library is missing")
+        with pytest.raises(LastingError, match="is missing"):
+            await speaker.begin()
+        keeper = asyncio.create_task(speaker.keep_open())
+        await until(lambda: len(rig.asked) >= 3)
+        assert not keeper.done()
+        assert speaker.stats().fault == "the PortAudio library is missing"
+        keeper.cancel()
+
+    run(rig, test)
+
+
+def test_the_card_that_was_taken_first_is_the_one_that_is_waited_for(rig):
+    async def test(speaker):
+        speaker._device = None
+        await speaker.begin()
+        keeper = asyncio.create_task(speaker.keep_open())
+        rig.card.alive = False
+        await until(lambda: len(rig.asked) == 2 and plays(speaker))
+        assert [device for _, device, *_ in rig.asked] == [None, "test card"]
+        keeper.cancel()
 
     run(rig, test)
 
@@ -211,7 +257,7 @@ def test_a_card_that_goes_is_opened_again_and_everything_is_as_it_was(rig, caplo
         keeper = asyncio.create_task(speaker.keep_open())
         first = rig.card
         first.alive = False
-        await until(lambda: len(rig.cards) == 2 and speaker.ready)
+        await until(lambda: len(rig.cards) == 2 and plays(speaker))
         assert first.closed
         player = speaker._player
         mixer = player.mixer
@@ -236,9 +282,9 @@ def test_while_the_card_is_away_it_is_tried_again_and_said_why(rig):
         await until(lambda: len(rig.asked) >= 4)
         stats = speaker.stats()
         assert (stats.state, stats.fault, stats.underruns) == ("no card", "no sound card 'DAC': there is default", 4)
-        assert not speaker.ready
+        assert not plays(speaker)
         rig.refuses = ""
-        await until(lambda: speaker.ready)
+        await until(lambda: plays(speaker))
         assert speaker.stats().fault == ""
         keeper.cancel()
 
@@ -260,7 +306,7 @@ def test_a_card_that_opens_and_does_not_start_is_let_go_and_tried_again(rig):
         await until(lambda: len(rig.cards) >= 3)
         assert rig.cards[1].closed
         rig.next_card = Card
-        await until(lambda: speaker.ready)
+        await until(lambda: plays(speaker))
         keeper.cancel()
 
     run(rig, test)
@@ -270,12 +316,228 @@ def test_a_card_that_runs_and_asks_for_nothing_is_taken_for_gone(rig, monkeypatc
     async def test(speaker):
         await speaker.open()
         rig.card.play()
-        assert speaker.ready
+        assert plays(speaker)
         monkeypatch.setattr(module, "_STALLED_AFTER_S", 0.01)
-        await until(lambda: not speaker.ready)
+        await until(lambda: not plays(speaker))
         assert rig.card.healthy()
         rig.card.play()
-        assert speaker.ready
+        assert plays(speaker)
+
+    run(rig, test)
+
+
+def test_who_was_held_up_gives_the_card_its_time_anew(rig, monkeypatch):
+    async def test(speaker):
+        await speaker.open()
+        rig.card.play()
+        assert plays(speaker)
+        now = now_ns()
+        monkeypatch.setattr(module, "now_ns", lambda: now)
+        assert plays(speaker)
+        now += 60 * NS_PER_S  # The whole process was stopped: the card could not ask, either.
+        assert plays(speaker)
+        for _ in range(7):
+            now += NS_PER_S // 2
+            last = plays(speaker)
+        assert not last
+
+    run(rig, test)
+
+
+def test_after_a_sleep_of_the_machine_the_card_is_opened_again_at_once(rig, monkeypatch, caplog):
+    monkeypatch.setattr(module, "_LOOK_EVERY_S", 600.0)
+
+    async def test(speaker):
+        track = rig.put_track()
+        await speaker.begin()
+        keeper = asyncio.create_task(speaker.keep_open())
+        speaker.follow(playing(track))
+        await heard(rig)
+        first = rig.card
+        speaker.resumed()
+        await until(lambda: len(rig.cards) == 2 and plays(speaker))
+        assert first.closed
+        course = playing(track, began_s_ago=3601.0)
+        speaker.follow(Course(course.timeline, None, 1))
+        assert not rig.card.play(2).any(), "until the host's time is found anew"
+        speaker.follow(playing(track, began_s_ago=9.0))
+        await heard(rig)
+        assert abs(speaker.stats().sync_error_ns) < NS_PER_MS
+        keeper.cancel()
+
+    run(rig, test)
+    assert "stopped asking" not in caplog.text
+
+
+def test_after_a_sleep_a_file_is_written_on(rig):
+    async def test(speaker):
+        speaker._output_name = "file:out.wav"
+        await speaker.begin()
+        keeper = asyncio.create_task(speaker.keep_open())
+        speaker.resumed()
+        await asyncio.sleep(0.02)
+        assert len(rig.cards) == 1
+        keeper.cancel()
+
+    run(rig, test)
+
+
+# -- a sound system that hangs -----------------------------------------------------------------
+
+
+class Hanging(Card):
+    """A card with a function that does not come back while it is told so."""
+
+    def __init__(self, function: str) -> None:
+        super().__init__()
+        self.go = threading.Event()
+        self._real = getattr(self, function)
+        setattr(self, function, self._hang)
+
+    def _hang(self, *given):
+        assert self.go.wait(20.0)
+        return self._real(*given)
+
+
+@pytest.fixture
+def hang(rig, monkeypatch):
+    """Return a function that gives the rig a card that hangs in something."""
+    monkeypatch.setattr(sound_thread, "LIMIT_S", 0.05)
+    made = []
+
+    def in_function(function: str) -> Hanging:
+        made.append(Hanging(function))
+        rig.next_card = lambda: made[-1]
+        return made[-1]
+
+    yield in_function
+    for one in made:
+        one.go.set()
+
+
+def test_a_card_that_hangs_when_it_is_closed_is_said_and_left_alone_until_it_comes_back(rig, hang, caplog):
+    async def test(speaker):
+        card = hang("close")
+        await speaker.begin()
+        keeper = asyncio.create_task(speaker.keep_open())
+        assert speaker.hanging == speaker.trouble == ""
+        rig.next_card = Card
+        card.alive = False
+        await until(lambda: speaker.hanging)
+        await asyncio.sleep(0.02)
+        stats = speaker.stats()
+        assert stats.state == "no card"
+        assert stats.fault.startswith("the sound card does not answer: closing it takes")
+        assert len(stats.fault) < 120
+        assert speaker.trouble == "the sound card does not answer (closing it)"
+        assert len(rig.asked) == 1, "nothing else is asked of what hangs"
+        card.go.set()
+        await until(lambda: plays(speaker))
+        assert len(rig.cards) == 2
+        assert speaker.stats().fault == ""
+        keeper.cancel()
+
+    run(rig, test)
+    assert caplog.text.count("does not answer") == 1
+
+
+def test_a_card_that_hangs_when_it_is_opened_does_not_hold_up_the_loop_nor_the_start(rig, hang, monkeypatch):
+    async def test(speaker):
+        go = threading.Event()
+        real = rig._open
+
+        def hanging_open(*given, **more):
+            assert go.wait(20.0)
+            return real(*given, **more)
+
+        hang("close")  # For its time limit.
+        monkeypatch.setattr(module, "open_output", hanging_open)
+        rig.next_card = Card
+        await speaker.begin()
+        assert speaker.hanging == "opening"
+        assert "does not answer" in speaker.stats().fault
+        go.set()
+        await until(lambda: not speaker.hanging)
+        assert rig.card.closed, "it came too late"
+
+    run(rig, test)
+
+
+def test_a_card_that_hangs_when_it_is_started_is_a_fault_as_well(rig, hang):
+    async def test(speaker):
+        card = hang("start")
+        await speaker.begin()
+        assert speaker.hanging == "starting"
+        assert "starting it takes" in speaker.stats().fault
+        card.go.set()
+        rig.next_card = Card
+        keeper = asyncio.create_task(speaker.keep_open())
+        await until(lambda: plays(speaker))
+        keeper.cancel()
+
+    run(rig, test)
+
+
+def test_a_card_that_hangs_does_not_keep_a_speaker_from_ending(rig, hang, monkeypatch):
+    monkeypatch.setattr(module, "_STOP_LIMIT_S", 0.05)
+
+    async def test(speaker):
+        hang("close")
+        monkeypatch.setattr(sound_thread, "LIMIT_S", 600.0)
+        await speaker.begin()
+        await asyncio.wait_for(speaker.close(), 20.0)
+        assert speaker.hanging == "closing"
+
+    run(rig, test)
+
+
+def test_a_card_that_nobody_tries_to_open_any_more_is_trouble(rig, monkeypatch):
+    async def test(speaker):
+        rig.refuses = "no sound card"
+        await speaker.begin()
+        assert speaker.trouble == ""
+        now = now_ns() + 31 * NS_PER_S
+        monkeypatch.setattr(module, "now_ns", lambda: now)
+        assert speaker.trouble == "nobody tries to open the sound card"
+        with pytest.raises(DeviceError):
+            await speaker.open()
+        assert speaker.trouble == ""
+
+    run(rig, test)
+
+
+# -- an event loop that is held up -------------------------------------------------------------
+
+
+def test_a_loop_that_is_held_up_costs_no_sound_for_as_long_as_is_decoded(rig, monkeypatch):
+    """The card and the decoder need no loop: what was asked of them last lasts until its end."""
+    real_ns, now = now_ns(), None
+
+    async def test(speaker):
+        nonlocal now
+        now = real_ns
+        monkeypatch.setattr(module, "now_ns", lambda: now)
+        monkeypatch.setattr(sys.modules[__name__], "now_ns", lambda: now)
+        track = rig.put_track()
+        await speaker.begin()
+        speaker.follow(playing(track))
+        speaker.look_ahead()
+        position = RATE + AHEAD_DURATION_NS * RATE // NS_PER_S - 1
+        await until(lambda: speaker._decoder.ready(track, position))
+        while now - real_ns < AHEAD_DURATION_NS - 150 * NS_PER_MS:  # What the card holds is not heard yet.
+            block = rig.card.play()
+            now += BLOCK_FRAMES * NS_PER_S // RATE
+        assert np.allclose(block, 0.25, atol=1e-3)
+        assert speaker.stats().starved_frames == 0
+        assert speaker.stats().state == "together"
+        speaker.look_ahead()
+        await until(lambda: speaker._decoder.ready(track, position + RATE))
+        for _ in range(50):
+            block = rig.card.play()
+            now += BLOCK_FRAMES * NS_PER_S // RATE
+            assert np.allclose(block, 0.25, atol=1e-3)
+        assert speaker.stats().starved_frames == 0
+        assert abs(speaker.stats().sync_error_ns) < NS_PER_MS
 
     run(rig, test)
 

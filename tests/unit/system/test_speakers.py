@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from host_rig import BOOT, KEY, MS, S, running
+from host_rig import BOOT, KEYS, MS, S, running
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +23,7 @@ class Rig:
 
     def __init__(self, folder):
         self.database = Database(folder / "state.sqlite", lock_timeout_s=0)
-        self.node = HostNode(KEY, b"host-one", 1, "den", 7783)
+        self.node = HostNode(KEYS, b"host-one", 1, "den", 7783, nonce=lambda: bytes(8))
         self.changes = 0
         self.speakers = Speakers(self.node, self.database, self._changed)
 
@@ -275,7 +275,7 @@ def test_a_speaker_that_was_never_heard_since_the_start_has_its_settings_only():
 
 def test_the_status_of_an_idle_room(tmp_path):
     database = Database(tmp_path / "state.sqlite", lock_timeout_s=0)
-    node = HostNode(KEY, b"host-one", 1, "den", 7783)
+    node = HostNode(KEYS, b"host-one", 1, "den", 7783, nonce=lambda: bytes(8))
     control = Control(node, database, lambda: S, BOOT, lambda: None, dict)
     control.open("main")
     assert control.status()["rooms"] == [

@@ -1,8 +1,9 @@
-"""systemd's notifications on real datagram sockets, one process a folder, work that ends or fails."""
+"""systemd's notifications on real datagram sockets, new processes, one a folder, work that ends or fails."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -13,7 +14,9 @@ import pytest
 
 from musicsyncd.config import make_folder
 from musicsyncd.errors import ConfigError
-from musicsyncd.system.supervision import claim, notify, on_stop_signals, until_stopped
+from musicsyncd.system import supervision
+from musicsyncd.system.supervision import Watchdog, claim, may_replace_process, notify, on_stop_signals, until_stopped
+from musicsyncd.units import NS_PER_S
 
 
 @pytest.fixture
@@ -77,6 +80,132 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filler:
         notify("WATCHDOG=1")
 """
     subprocess.run([sys.executable, "-c", code], timeout=20, check=True)
+
+
+# -- the watchdog ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("period", "pid", "is_set"),
+    [
+        (None, None, False),
+        ("20000000", None, True),
+        ("20000000", "own", True),
+        ("20000000", "1", False),  # Meant for the process that started this one.
+        ("0", None, False),
+        ("soon", None, False),
+    ],
+)
+def test_whether_a_watchdog_watches_this_process(monkeypatch, period, pid, is_set):
+    for name, value in (("WATCHDOG_USEC", period), ("WATCHDOG_PID", str(os.getpid()) if pid == "own" else pid)):
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    assert Watchdog.is_set() == is_set
+
+
+def test_the_watchdog_is_fed_or_not_and_why_is_said_once(tmp_path, manager, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    listening = manager(str(tmp_path / "notify"))
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    monkeypatch.setenv("WATCHDOG_USEC", "20000000")
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    watchdog = Watchdog()
+    heard = []
+    for why_not in ("", "", "it hangs", "it hangs", "", ""):
+        watchdog.feed("playing", why_not)
+        heard.append(listening.recv(100))
+    fed, hungry = b"WATCHDOG=1\nSTATUS=playing", b"STATUS=playing"
+    assert heard == [fed, fed, hungry, hungry, fed, fed]
+    assert [one.message for one in caplog.records] == [
+        "the watchdog is not fed, and systemd may start this anew: it hangs",
+        "the watchdog is fed again",
+    ]
+
+
+def test_where_nobody_watches_nothing_is_said_of_a_watchdog(monkeypatch, caplog):
+    monkeypatch.delenv("WATCHDOG_USEC", raising=False)
+    Watchdog().feed("playing", "it hangs")
+    assert caplog.records == []
+
+
+# -- a new process -----------------------------------------------------------------------------
+
+
+def run_code(code: str, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **more}
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=20, env=environment, check=False
+    )
+
+
+def test_a_process_begins_anew_with_its_arguments_its_number_and_its_errors_but_nothing_else(tmp_path):
+    code = f"""
+import os, sys, threading, time
+from musicsyncd.system import supervision
+print(os.getpid(), supervision.may_replace_process(), sys.argv, len(os.listdir("/proc/self/fd")), flush=True)
+if supervision.may_replace_process():
+    left = os.open({str(tmp_path)!r}, os.O_RDONLY)
+    os.set_inheritable(left, True)  # As a library may leave a card's.
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    supervision.keep_standard_error()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # As sounddevice does.
+    supervision.replace_process()
+print("said", file=sys.stderr)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, "one", "two words"], capture_output=True, text=True, timeout=20, check=False
+    )
+    before, after = done.stdout.splitlines()
+    assert before.replace("True", "False") == after
+    assert "['-c', 'one', 'two words']" in after
+    assert (done.returncode, done.stderr) == (0, "said\n")
+
+
+@pytest.mark.parametrize(("ago_s", "may"), [(59, False), (61, True), (None, True)])
+def test_a_process_begins_anew_at_most_once_a_minute(monkeypatch, ago_s, may):
+    monkeypatch.setattr(supervision, "now_ns", lambda: 7_000 * NS_PER_S)
+    if ago_s is None:
+        monkeypatch.delenv("MUSICSYNCD_REPLACED_NS", raising=False)
+    else:
+        monkeypatch.setenv("MUSICSYNCD_REPLACED_NS", str((7_000 - ago_s) * NS_PER_S))
+    assert may_replace_process() == may
+
+
+def test_what_is_logged_while_standard_error_leads_nowhere_is_not_lost():
+    code = """
+import logging, os, sys
+from musicsyncd.system import log, supervision
+log.set_up()
+supervision.keep_standard_error()
+os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+logging.getLogger("x").warning("it hangs")
+print("and it does", file=sys.stderr)
+"""
+    done = run_code(code, INVOCATION_ID="of systemd")
+    assert done.stderr == "warning: it hangs\nand it does\n"
+
+
+def test_without_standard_error_there_is_nothing_to_keep():
+    code = "import os; os.close(2)\nfrom musicsyncd.system import supervision\nsupervision.keep_standard_error()"
+    assert run_code(code).returncode == 0
+
+
+def test_a_process_whose_end_would_hang_ends_all_the_same():
+    code = """
+import atexit, sys, threading, time
+from musicsyncd.system import supervision
+atexit.register(time.sleep, 60)
+threading.Thread(target=time.sleep, args=(60,)).start()
+sys.stdout.write("said")
+supervision.end_process()
+"""
+    done = run_code(code)
+    assert (done.returncode, done.stdout) == (0, "said")
+
+
+# -- one instance a name -----------------------------------------------------------------------
 
 
 def test_a_folder_is_claimed_by_one_at_a_time(tmp_path):

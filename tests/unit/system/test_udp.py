@@ -11,8 +11,9 @@ import pytest
 
 from musicsyncd.config import NetworkConfig
 from musicsyncd.errors import ConfigError
+from musicsyncd.protocol.auth import MAGIC, OVERHEAD_BYTES, VERSION
 from musicsyncd.protocol.node import Outgoing
-from musicsyncd.system import stamps
+from musicsyncd.system import gate, stamps
 from musicsyncd.system import udp as module
 from musicsyncd.system.interfaces import Interface
 from musicsyncd.system.monotonic import RealtimeBridge, now_ns
@@ -20,7 +21,29 @@ from musicsyncd.system.udp import Network
 from musicsyncd.units import NS_PER_MS, NS_PER_S
 
 GROUP = "239.255.77.99"
-LO = Interface("lo", "127.0.0.1", True, False)
+LO = Interface("lo", 1, socket.AF_INET, "127.0.0.1", True, False)
+
+
+def ours(text: str) -> bytes:
+    """Return what looks like one of our datagrams: others do not get past the kernel."""
+    return MAGIC + bytes([VERSION]) + text.encode().ljust(OVERHEAD_BYTES)
+
+
+def has_ipv6() -> bool:
+    """Return whether this machine speaks IPv6 with itself; containers are made without it at times."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+
+
+def on_loopback(address: str) -> Interface:
+    return Interface("lo", 1, socket.AF_INET, address, True, False)
 
 
 @dataclass
@@ -77,7 +100,11 @@ class Rig:
 
     @property
     def address(self) -> tuple[str, int]:
-        return "127.0.0.1", self.network._own.getsockname()[1]
+        return "127.0.0.1", self.own.getsockname()[1]
+
+    @property
+    def own(self) -> socket.socket:
+        return self.network._senders[socket.AF_INET].socket
 
     async def __aenter__(self):
         await self.network.open()
@@ -103,10 +130,10 @@ def test_what_is_sent_to_a_node_alone_arrives_with_its_sender():
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
                 other.bind(("127.0.0.1", 0))
                 looks = rig.looks
-                other.sendto(b"hello", rig.address)
+                other.sendto(ours("hello"), rig.address)
                 await until(lambda: rig.node.received)
                 data, address, _, multicast = rig.node.received[0]
-                assert (data, address, multicast) == (b"hello", other.getsockname(), False)
+                assert (data, address, multicast) == (ours("hello"), other.getsockname(), False)
                 assert rig.looks > looks
 
     run(test)
@@ -119,11 +146,11 @@ def test_a_packets_time_is_the_kernels_however_late_the_loop_comes_to_it():
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
                 for _ in range(20):  # A stamp that is too old is not trusted, and this machine may be held up.
                     before_ns = now_ns()
-                    other.sendto(b"hello", rig.address)
+                    other.sendto(ours("hello"), rig.address)
                     after_ns = now_ns()
                     while now_ns() < after_ns + 10 * NS_PER_MS:
                         pass
-                    rig.network._readable(rig.network._own, False)
+                    rig.network._readable(rig.own, False)
                     at_ns = rig.node.received[-1][2]
                     if before_ns - NS_PER_MS < at_ns < after_ns + NS_PER_MS:
                         return
@@ -140,15 +167,15 @@ def test_what_is_sent_to_the_group_reaches_every_node_of_this_machine_as_multica
             two.network = Network(two.node, one.network._config, port=0, on_activity=two._look)
             await two.network.open()
             assert [found.name for found in one.network.joined] == ["lo"]
-            one.node.outgoing = [Outgoing(b"beacon", None), Outgoing(b"for you", two.address)]
+            one.node.outgoing = [Outgoing(ours("beacon"), None), Outgoing(ours("for you"), two.address)]
             one.network.turn()
             await until(lambda: len(two.node.received) == 2 and one.node.received)
             assert {(data, multicast) for data, _, _, multicast in two.node.received} == {
-                (b"beacon", True),
-                (b"for you", False),
+                (ours("beacon"), True),
+                (ours("for you"), False),
             }
             assert {address[1] for _, address, _, _ in two.node.received} == {one.address[1]}
-            assert one.node.received[0][::3] == (b"beacon", True)
+            assert one.node.received[0][::3] == (ours("beacon"), True)
 
     run(test)
 
@@ -164,10 +191,10 @@ def test_what_is_sent_to_another_group_on_the_same_port_is_not_heard():
                 request = struct.pack("4s4s", socket.inet_aton("239.255.77.98"), socket.inet_aton("127.0.0.1"))
                 listener.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
                 other.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
-                other.sendto(b"foreign", ("239.255.77.98", rig.port))
-                other.sendto(b"ours", (GROUP, rig.port))
+                other.sendto(ours("foreign"), ("239.255.77.98", rig.port))
+                other.sendto(ours("ours"), (GROUP, rig.port))
                 await until(lambda: rig.node.received)
-            assert [data for data, *_ in rig.node.received] == [b"ours"]
+            assert [data for data, *_ in rig.node.received] == [ours("ours")]
 
     run(test)
 
@@ -217,8 +244,8 @@ def test_a_flood_does_not_keep_the_loop_from_its_other_work():
         async with Rig() as rig:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
                 for _ in range(3 * module._MAX_RECEIVED_A_TURN):
-                    other.sendto(b"x", rig.address)
-            rig.network._readable(rig.network._own, False)
+                    other.sendto(ours("x"), rig.address)
+            rig.network._readable(rig.own, False)
             assert len(rig.node.received) == module._MAX_RECEIVED_A_TURN
             await until(lambda: len(rig.node.received) == 3 * module._MAX_RECEIVED_A_TURN)
 
@@ -230,15 +257,34 @@ def test_a_sending_that_fails_is_said_and_costs_nothing_else(caplog):
         async with Rig() as rig:
             rig.node.outgoing = [
                 Outgoing(b"x" * 70_000, ("127.0.0.1", 9)),
-                Outgoing(b"nowhere", ("255.255.255.255", 9)),
-                Outgoing(b"well", rig.address),
+                Outgoing(ours("nowhere"), ("255.255.255.255", 9)),
+                Outgoing(ours("well"), rig.address),
             ]
             rig.network.turn()
             await until(lambda: rig.node.received)
-            assert rig.node.received[0][0] == b"well"
+            assert rig.node.received[0][0] == ours("well")
 
     run(test)
     assert "sending to 127.0.0.1: " in caplog.text
+
+
+def test_a_host_that_is_given_by_name_is_sent_to_once_its_address_is_known(monkeypatch):
+    sent_to: list[str] = []
+    real = module.socket_address
+    monkeypatch.setattr(module, "socket_address", lambda address: sent_to.append(address[0]) or real(address))
+
+    async def test():
+        async with Rig() as rig:
+            address = "localhost", rig.address[1]
+            for known in (None, rig.address):
+                monkeypatch.setattr(rig.network._names, "find", lambda _address, _now_ns, known=known: known)
+                rig.node.outgoing = [Outgoing(ours("report"), address)]
+                rig.network.turn()
+            await until(lambda: rig.node.received)
+            assert [data for data, *_ in rig.node.received] == [ours("report")]
+
+    run(test)
+    assert sent_to == ["127.0.0.1"], "the system must not be given a name: it would look it up, and all would wait"
 
 
 def test_goodbye_is_sent_before_the_sockets_close():
@@ -246,35 +292,36 @@ def test_goodbye_is_sent_before_the_sockets_close():
         async with Rig() as listening:
             leaving = Rig()
             await leaving.network.open()
-            leaving.node.outgoing = [Outgoing(b"bye", listening.address)]
+            leaving.node.outgoing = [Outgoing(ours("bye"), listening.address)]
             await leaving.network.close()
             await until(lambda: listening.node.received)
-            assert listening.node.received[0][0] == b"bye"
+            assert listening.node.received[0][0] == ours("bye")
 
     run(test)
 
 
 def test_an_interface_that_comes_goes_or_changes_is_followed(monkeypatch, caplog):
     there: list[Interface] = []
+    joins: list[str] = []
+    real = module.join
     monkeypatch.setattr(module, "choose", lambda _wanted: list(there))
+    monkeypatch.setattr(module, "join", lambda one, network: joins.append(one.address) or real(one, network))
 
     async def test():
         async with Rig() as rig:
-            network, calls = rig.network, []
+            network = rig.network
             assert network.joined == []
-            real = network._membership
-            monkeypatch.setattr(network, "_membership", lambda option, one: calls.append(option) or real(option, one))
             there.append(LO)
             network.refresh_interfaces()
-            assert network.joined == [LO]
             network.refresh_interfaces()
-            assert calls == [socket.IP_ADD_MEMBERSHIP]
+            assert (network.joined, joins) == ([LO], ["127.0.0.1"])
+            before = network._groups[LO]
             network.refresh_interfaces(rejoin=True)
-            assert calls[1:] == [socket.IP_DROP_MEMBERSHIP, socket.IP_ADD_MEMBERSHIP]
-            assert network.joined == [LO]
-            there[:] = [Interface("lo", "127.0.0.2", True, False)]  # Another address: another membership.
+            assert (network.joined, joins) == ([LO], ["127.0.0.1"] * 2)
+            assert before.fileno() == -1, "only who leaves can join again"
+            there[:] = [on_loopback("127.0.0.2")]  # Another address: another membership.
             network.refresh_interfaces()
-            assert [one.address for one in network.joined] in (["127.0.0.2"], [])
+            assert network.joined == there
             there.clear()
             network.refresh_interfaces()
             assert network.joined == []
@@ -297,15 +344,148 @@ def test_the_group_is_joined_again_only_while_nothing_is_heard_of_it(monkeypatch
             rejoined.clear()
             await until(lambda: len(rejoined) > 30)
             assert True not in rejoined
-            rig.node.outgoing.append(Outgoing(b"to all", None))
+            rig.node.outgoing.append(Outgoing(ours("to all"), None))
             rig.network.turn()
             await until(lambda: rig.network._group_heard_ns < now_ns() + NS_PER_S)
 
     run(test)
 
 
+def test_what_the_kernel_tells_of_interfaces_is_looked_at_at_once_and_together(monkeypatch):
+    monkeypatch.setattr(module, "_CHANGES_TOGETHER_S", 0.01)
+    monkeypatch.setattr(module, "_INTERFACES_EVERY_S", 3600.0)
+    kernel, events = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    events.setblocking(False)
+    monkeypatch.setattr(module.route_events, "open_route_events", lambda: events)
+
+    async def test():
+        async with Rig() as rig:
+            looks: list[bool] = []
+            monkeypatch.setattr(rig.network, "refresh_interfaces", lambda *, rejoin=False: looks.append(rejoin))
+            for _ in range(10):
+                kernel.send(b"a link has changed")
+            await until(lambda: looks)
+            assert looks == [False]
+            kernel.send(b"a link has changed")
+            await until(lambda: len(looks) == 2)
+            kernel.close()  # It tells no more; that is no reason to look without end.
+            monkeypatch.setattr(module.route_events, "take", lambda _events: False)
+            events_gone = rig.network._interfaces_changed
+            events_gone()
+            assert rig.network._route_events is None
+            assert events.fileno() == -1
+
+    run(test)
+
+
+def test_without_the_kernels_word_interfaces_are_looked_at_often(monkeypatch):
+    monkeypatch.setattr(module.route_events, "open_route_events", lambda: None)
+    monkeypatch.setattr(module, "_INTERFACES_UNTOLD_EVERY_S", 0.001)
+
+    async def test():
+        async with Rig() as rig:
+            looks: list[bool] = []
+            monkeypatch.setattr(rig.network, "refresh_interfaces", lambda *, rejoin=False: looks.append(rejoin))
+            await until(lambda: len(looks) > 3)
+
+    run(test)
+
+
+@needs_ipv6
+def test_ipv6_is_heard_and_sent_from_with_stamps_as_ipv4_is():
+    async def test():
+        async with Rig() as rig:
+            port = rig.network._senders[socket.AF_INET6].socket.getsockname()[1]
+            for ticket in range(100, 120):  # A stamp is not trusted while this machine is held up.
+                rig.node.outgoing = [Outgoing(ours("probe"), ("::1", port), ticket)]
+                before_ns = now_ns()
+                rig.network.turn()
+                after_ns = now_ns()
+                await until(lambda: rig.node.received)
+                assert rig.node.received.pop()[1] == ("::1", port)
+                if ticket in rig.node.left:
+                    assert before_ns <= rig.node.left[ticket] <= after_ns
+            assert len(rig.node.left) > 10
+            assert rig.network.stamps == "kernel"
+
+    run(test)
+
+
+def test_of_the_copies_for_the_group_the_first_is_the_one_that_is_stamped(monkeypatch):
+    there = [LO, on_loopback("127.0.0.2")]
+    monkeypatch.setattr(module, "choose", lambda _wanted: there)
+
+    async def test():
+        async with Rig() as rig:
+            asked: list[int] = []
+            sends = rig.network._send_stamps[socket.AF_INET]
+            real = sends.send
+            monkeypatch.setattr(sends, "send", lambda data, to, ticket: asked.append(ticket) or real(data, to, ticket))
+            rig.node.outgoing = [Outgoing(ours("beacon"), None, 7)]
+            rig.network.turn()
+            await until(lambda: len(rig.node.received) == 4)  # Both sockets are on the one loopback.
+            assert asked == [7]
+
+    run(test)
+
+
+def test_a_family_that_is_not_there_is_said_and_costs_nothing_else(caplog):
+    async def test():
+        async with Rig() as rig:
+            six = rig.network._senders.pop(socket.AF_INET6)
+            rig.node.outgoing = [Outgoing(ours("well"), ("::1", 9)), Outgoing(ours("well"), rig.address)]
+            rig.network.turn()
+            await until(lambda: rig.node.received)
+            rig.network._senders[socket.AF_INET6] = six
+
+    run(test)
+    assert "sending to ::1: Address family not supported" in caplog.text
+
+
+def test_what_cannot_be_ours_does_not_wake_anybody():
+    async def test():
+        async with Rig() as rig:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+                looks = rig.looks
+                for _ in range(100):
+                    other.sendto(b"junk", rig.address)
+                    other.sendto(b"junk" * 20, (GROUP, rig.port))
+                other.sendto(ours("at last"), rig.address)
+                await until(lambda: rig.node.received)
+            assert [data for data, *_ in rig.node.received] == [ours("at last")]
+            assert rig.looks == looks + 1
+
+    run(test)
+
+
+def test_a_source_that_floods_is_not_opened_and_others_are(monkeypatch, caplog):
+    monkeypatch.setattr(gate, "MAX_IN_WINDOW", 20)
+
+    async def test():
+        async with Rig() as rig:
+            with (
+                socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bad,
+                socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as good,
+            ):
+                bad.bind(("127.0.0.66", 0))
+                for _ in range(60):
+                    bad.sendto(ours("junk"), rig.address)
+                good.sendto(ours("well"), rig.address)
+                await until(lambda: rig.node.received and rig.node.received[-1][0] == ours("well"))
+                assert len(rig.node.received) == 21
+                for _ in range(60):
+                    bad.sendto(ours("junk"), rig.address)
+                good.sendto(ours("well again"), rig.address)
+                rig.network._readable(rig.own, False)
+                assert len(rig.node.received) == 22, "the kernel does not even hand it over"
+
+    run(test)
+    assert "127.0.0.66 sends more than" in caplog.text
+
+
 def test_an_interface_on_which_the_group_cannot_be_joined_is_tried_again(monkeypatch, caplog):
-    monkeypatch.setattr(module, "choose", lambda _wanted: [Interface("gone0", "192.0.2.77", False, True)])
+    gone = Interface("gone0", 77777, socket.AF_INET, "192.0.2.77", False, True)
+    monkeypatch.setattr(module, "choose", lambda _wanted: [gone])
 
     async def test():
         async with Rig() as rig:
@@ -315,30 +495,30 @@ def test_an_interface_on_which_the_group_cannot_be_joined_is_tried_again(monkeyp
             assert rig.network.joined == [LO]
 
     run(test)
-    assert "cannot join the group on gone0: " in caplog.text
+    assert "cannot join the group on gone0 (192.0.2.77): " in caplog.text
 
 
 def test_multicast_stays_on_the_network_it_is_on():
     async def test():
         async with Rig() as rig:
-            own = rig.network._own
+            own = rig.own
             assert own.getsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL) == 1
             assert own.getsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP) == 1
         async with Rig(ttl=3) as rig:
-            assert rig.network._own.getsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL) == 3
+            assert rig.own.getsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL) == 3
 
     run(test)
 
 
-@pytest.mark.parametrize("taken", ["0.0.0.0", GROUP])
-def test_a_port_that_another_program_has_is_one_line_and_nothing_stays_open(taken):
+@pytest.mark.parametrize(("taken", "what"), [("0.0.0.0", "port"), (GROUP, f"{GROUP}:")])
+def test_a_port_that_another_program_has_is_one_line_and_nothing_stays_open(taken, what):
     async def test():
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
             other.bind((taken, 0))
             port = other.getsockname()[1]
             own_port = port if taken == "0.0.0.0" else 0
             network = Network(Node(), config(port), port=own_port, on_activity=lambda: None)
-            with pytest.raises(ConfigError, match=rf"^cannot use UDP {taken}:{port}: Address already in use; choose"):
+            with pytest.raises(ConfigError, match=rf"^cannot use UDP {what} ?{port}: Address already in use; choose"):
                 await network.open()
             await network.close()  # As the daemons do, whatever happened.
 
@@ -349,9 +529,9 @@ def test_the_kernel_says_when_a_datagram_left_of_those_that_ask():
     async def test():
         async with Rig() as rig:
             for ticket in range(100, 120):  # A stamp is not trusted while this machine is held up.
-                rig.node.outgoing = [Outgoing(b"beacon", None), Outgoing(b"report", rig.address)]
+                rig.node.outgoing = [Outgoing(ours("beacon"), None), Outgoing(ours("report"), rig.address)]
                 rig.network.turn()
-                rig.node.outgoing = [Outgoing(b"probe", rig.address, ticket)]
+                rig.node.outgoing = [Outgoing(ours("probe"), rig.address, ticket)]
                 before_ns = now_ns()
                 rig.network.turn()
                 after_ns = now_ns()
@@ -368,8 +548,8 @@ def test_a_stamp_that_is_left_on_the_error_queue_wakes_the_loop_once():
         async with Rig() as rig:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
                 other.bind(("127.0.0.1", 0))
-                sends = rig.network._send_stamps
-                sends.send(b"probe", other.getsockname(), 7)  # Nobody collects after it.
+                sends = rig.network._send_stamps[socket.AF_INET]
+                sends.send(ours("probe"), other.getsockname(), 7)  # Nobody collects after it.
                 await until(lambda: not sends._pending)
                 looks = rig.looks
                 await asyncio.sleep(0.02)
@@ -382,8 +562,8 @@ def test_a_stamp_is_told_before_the_answer_that_came_in_the_meantime():
     async def test():
         async with Rig() as rig:
             for ticket in range(20):  # A stamp is not trusted while this machine is held up.
-                rig.network._send_stamps.send(b"to itself", rig.address, ticket)
-                rig.network._readable(rig.network._own, False)
+                rig.network._send_stamps[socket.AF_INET].send(ours("to itself"), rig.address, ticket)
+                rig.network._readable(rig.own, False)
             assert sum(ticket in left for ticket, left in enumerate(rig.node.known_left)) > 10
 
     run(test)
@@ -394,10 +574,10 @@ def test_a_sending_that_fails_does_not_mix_up_the_stamps():
         async with Rig() as rig:
             for ticket in range(0, 40, 4):
                 rig.node.outgoing = [
-                    Outgoing(b"well", rig.address, ticket),
+                    Outgoing(ours("well"), rig.address, ticket),
                     Outgoing(b"x" * 70_000, rig.address, ticket + 1),
-                    Outgoing(b"nowhere", ("255.255.255.255", 9), ticket + 2),
-                    Outgoing(b"well", rig.address, ticket + 3),
+                    Outgoing(ours("nowhere"), ("255.255.255.255", 9), ticket + 2),
+                    Outgoing(ours("well"), rig.address, ticket + 3),
                 ]
                 rig.network.turn()
             assert {ticket % 4 for ticket in rig.node.left} == {3}, "what was not collected yet is given up"
@@ -470,12 +650,12 @@ def test_a_kernel_without_send_stamps_is_said_once_and_all_is_sent(monkeypatch, 
     async def test():
         async with Rig() as rig:
             for ticket in range(3):
-                rig.node.outgoing = [Outgoing(b"probe", rig.address, ticket)]
+                rig.node.outgoing = [Outgoing(ours("probe"), rig.address, ticket)]
                 rig.network.turn()
             assert rig.network.stamps == rig.node.stamps == "receive"
 
     run(test)
-    assert mute.sent == [b"probe"] * 3
+    assert mute.sent == [ours("probe")] * 3
     assert caplog.text.count("does not say when datagrams leave") == 1
 
 
