@@ -239,11 +239,18 @@ def test_a_host_with_a_new_address_is_followed(lan, songs):
     assert lan.speaker(PEER)["fault"] == ""
 
 
+def settled_address(lan: Lan, machine: str, device: str) -> str:
+    """Return the IPv6 address of an interface once no other machine is found to have it (RFC 4862); empty before."""
+    shown = json.loads(lan.on(machine, "-j", "-6", "addr", "show", "dev", device, "-tentative"))
+    addresses = [one["local"] for interface in shown for one in interface.get("addr_info", [])]
+    return addresses[0] if addresses else ""
+
+
 def test_a_named_interface_is_the_only_one(lan, songs):
     for machine in (HOST, PEER):
         lan.plug(machine, "eth1", "br1")
-    six = json.loads(lan.on(PEER, "-j", "-6", "addr", "show", "dev", "eth1"))[0]["addr_info"][0]["local"]
     lan.host(str(songs["first"][0]))
-    lan.speaker_on(PEER, "--interface", six)
+    lan.until("the address is not looked for on the link any more", lambda: settled_address(lan, PEER, "eth1"))
+    lan.speaker_on(PEER, "--interface", settled_address(lan, PEER, "eth1"))
     lan.together(PEER)
     assert lan.speaker(PEER)["address"].endswith("%eth1")
