@@ -214,7 +214,9 @@ class ChaosWorld(Stage):
     def _restart_host(self, host: ChaosHost, reboot: bool) -> None:
         if reboot:
             dice = self.dice(f"clock {host.ident} {host.epoch}")
-            host.clock = MachineClock(dice, offset_ns=10 * S, skew_ppm=dice.uniform(-60, 60), walk_ppm=0.01)
+            # It has the crystal that it had, which has cooled down a little.
+            skew_ppm = host.clock.skew_ppm_at(self.now_ns) + dice.gauss(0.0, 2.0)
+            host.clock = MachineClock(dice, offset_ns=10 * S, skew_ppm=skew_ppm, walk_ppm=0.01)
             host.boots += 1
         host.begin()
         self.attackers.born(host)

@@ -76,6 +76,12 @@ class MachineClock:
             error_ns += rate * min(max(running_ns - start_ns, 0.0), duration_ns)
         return error_ns
 
+    def skew_ppm_at(self, true_ns: float) -> float:
+        """Return the rate of its crystal at a true instant, without what NTP adds, positive when it runs fast."""
+        running_ns = self._running_ns(true_ns)
+        self._error_ns(running_ns)
+        return self._skews[int(running_ns // _STEP_NS)] * 1e6
+
     def local_at(self, true_ns: float) -> int:
         """Return what the clock shows at a true instant."""
         running_ns = self._running_ns(true_ns)
