@@ -188,7 +188,7 @@ class Door(Generic[Message]):
         """Raise if a message is not from who is alive, not new, or not signed though it must be."""
         window = self._proving.window_of(opened.sender, opened.epoch)
         if window is None:
-            nonce = self._proving.challenge(opened.sender, opened.epoch, now_ns)
+            nonce = self._proving.challenge(opened.sender, opened.epoch, address, now_ns)
             if nonce is not None:
                 self._challenge(nonce, opened, lock, address)
             raise ProtocolError("unproven")

@@ -153,6 +153,8 @@ class PeerNode:
         self._clock.reset()
         self._ears.clear()
         self.mapping = None
+        if self._host is not None:  # Meanwhile it may have gone elsewhere.
+            self._host.answered_ns = now_ns - ADDRESS_TRUST_NS - 1
         self._prober.restart(now_ns)
 
     def close(self) -> None:

@@ -40,10 +40,10 @@ MAX_SENDERS = 4096
 """Proven ones: a host's peers four times over."""
 
 MAX_UNPROVEN = 256
-"""Senders of which is remembered when they were challenged last; the rest may be challenged too soon."""
+"""Senders, by address, of which is remembered when they were challenged last; the rest may be challenged too soon."""
 
 CHALLENGE_GAP_NS = 50 * NS_PER_MS
-"""Between two challenges to one sender, whatever it is said to have sent."""
+"""Between two challenges to one sender at one address, whatever it is said to have sent."""
 
 LOWER_EPOCH_AFTER_NS = 150 * NS_PER_MS
 """So much longer an epoch waits that is lower than another that is heard: see :meth:`Proving.challenge`."""
@@ -119,7 +119,7 @@ class Proving:
     def __init__(self, nonce: Callable[[], bytes]) -> None:
         self._secret = b"".join(nonce() for _ in range(4))
         self._proven: OrderedDict[bytes, _Proven] = OrderedDict()
-        self._challenged: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
+        self._challenged: OrderedDict[tuple[bytes, str], tuple[int, int]] = OrderedDict()
         self._answered: OrderedDict[tuple[bytes, int, int], None] = OrderedDict()
         self._answered_slot = 0
         self._answered_in_slot = 0
@@ -138,19 +138,22 @@ class Proving:
         self._proven.move_to_end(sender)
         return proven.window
 
-    def challenge(self, sender: bytes, epoch: int, now_ns: int) -> bytes | None:
+    def challenge(self, sender: bytes, epoch: int, heard_at: Address, now_ns: int) -> bytes | None:
         """Return the nonce to challenge a sender's epoch with, or None if it is too soon for another challenge.
+
+        Each IP address has its own turns: who has the room's key can say anything under another's name, and would
+        otherwise take up all of them.
 
         Of the epochs that are heard, the greatest goes first: recorded ones are lower than the one that is
         alive, and however many come, they cannot keep it from being proved. The lower ones have
         their turn, too, lest one that nobody can prove stands in the way of the true one.
         """
-        due_ns, greatest = self._challenged.get(sender, (now_ns, 0))
+        due_ns, greatest = self._challenged.get((sender, heard_at[0]), (now_ns, 0))
         if now_ns - due_ns > NONCE_SLOTS * NONCE_SLOT_NS:
             greatest = 0
         is_due = now_ns >= due_ns + (0 if epoch >= greatest else LOWER_EPOCH_AFTER_NS)
-        self._challenged[sender] = (now_ns + CHALLENGE_GAP_NS if is_due else due_ns, max(epoch, greatest))
-        self._challenged.move_to_end(sender)
+        self._challenged[sender, heard_at[0]] = (now_ns + CHALLENGE_GAP_NS if is_due else due_ns, max(epoch, greatest))
+        self._challenged.move_to_end((sender, heard_at[0]))
         if len(self._challenged) > MAX_UNPROVEN:
             self._challenged.popitem(last=False)
         return self.nonce(sender, epoch, now_ns) if is_due else None
@@ -182,7 +185,8 @@ class Proving:
         if window is None:
             proven = self._proven[sender] = _Proven(epoch, Window(sequence), [])
             self._proven.move_to_end(sender)
-            self._challenged.pop(sender, None)
+            for known in [one for one in self._challenged if one[0] == sender]:
+                del self._challenged[known]
             if len(self._proven) > MAX_SENDERS:
                 self._proven.popitem(last=False)
         elif window.is_new(sequence):

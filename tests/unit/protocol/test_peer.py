@@ -733,6 +733,19 @@ def test_after_a_suspend_the_clock_begins_anew() -> None:
     assert abs(node.mapping.offset_at(S) - 70 * S) < MS
 
 
+def test_after_a_suspend_a_host_that_is_elsewhere_is_followed_there_at_once() -> None:
+    room = lan()
+    room.run(2 * S)
+    elsewhere = ("192.0.2.8", 7783)
+    peer = room.nodes.pop(PEER_AT)
+    room.nodes[elsewhere] = room.nodes.pop(HOST_AT)
+    room.run(100 * MS)  # The peer sleeps, and its clock stands still.
+    room.nodes[PEER_AT] = peer
+    peer.suspended(room.now_ns)
+    room.run(500 * MS)
+    assert peer.host_address == elsewhere
+
+
 def test_goodbye_is_said_to_the_host_and_nothing_follows() -> None:
     node = make_peer()
     node.receive_datagram(Voice().say(beacon()), HOST_AT, S)

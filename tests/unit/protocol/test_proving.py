@@ -80,7 +80,7 @@ def test_the_window_admits_what_a_set_would(begin: int, sequences: list[int]) ->
 def test_nobody_is_proven_until_a_nonce_of_its_own_comes_back() -> None:
     known = fresh()
     assert known.window_of(SENDER, 1) is None
-    nonce = known.challenge(SENDER, 1, S)
+    nonce = known.challenge(SENDER, 1, AT, S)
     assert nonce is not None
     assert known.is_expected(SENDER, 1, nonce, S + MS)
     for sender, epoch, answer in (
@@ -100,7 +100,7 @@ def test_nobody_is_proven_until_a_nonce_of_its_own_comes_back() -> None:
 @given(st.integers(0, 10 * S))
 def test_a_nonce_counts_for_two_to_three_seconds(at_ns: int) -> None:
     known = fresh()
-    nonce = known.challenge(SENDER, 1, at_ns)
+    nonce = known.challenge(SENDER, 1, AT, at_ns)
     assert nonce is not None
     assert known.is_expected(SENDER, 1, nonce, at_ns + 2 * S)
     assert not known.is_expected(SENDER, 1, nonce, at_ns + 3 * S)
@@ -163,7 +163,7 @@ def test_unproven_senders_push_no_proven_one_out_and_cost_bounded_memory() -> No
     known = proven()
     admit(window(known), 1)
     for number in range(proving.MAX_SENDERS + 10):
-        known.challenge(number.to_bytes(8, "big"), 1, S)
+        known.challenge(number.to_bytes(8, "big"), 1, AT, S)
         known.may_answer(number.to_bytes(8, "big"), 1, 1, S)
     assert not window(known).is_new(1)
     assert len(known._challenged) == proving.MAX_UNPROVEN
@@ -174,7 +174,7 @@ def test_a_sender_is_challenged_once_in_fifty_milliseconds_however_many_epochs_i
     known, dice, challenged = fresh(), random.Random(3), []
     for step in range(20_000):
         now_ns = S + step * 100_000
-        if known.challenge(SENDER, dice.randrange(5000), now_ns) is not None:
+        if known.challenge(SENDER, dice.randrange(5000), AT, now_ns) is not None:
             challenged.append(now_ns)
     assert min(b - a for a, b in pairwise(challenged)) >= CHALLENGE_GAP_NS
     assert 10 <= len(challenged) <= 41
@@ -186,9 +186,9 @@ def test_a_flood_of_recorded_epochs_does_not_keep_the_true_one_from_being_proved
     asked_ns = None
     for step in range(20_000):
         now_ns = S + step * 100_000
-        known.challenge(SENDER, dice.randrange(5000) if order == "random" else step // 4, now_ns)
+        known.challenge(SENDER, dice.randrange(5000) if order == "random" else step // 4, AT, now_ns)
         # The true one, whose epoch is greater than any that was recorded, says something ten times a second or so.
-        if dice.random() < 0.001 and known.challenge(SENDER, 9999, now_ns) is not None:
+        if dice.random() < 0.001 and known.challenge(SENDER, 9999, AT, now_ns) is not None:
             asked_ns = now_ns
             break
     assert asked_ns is not None
@@ -199,8 +199,8 @@ def test_an_epoch_that_nobody_can_prove_does_not_stand_in_the_way_of_the_true_on
     known = fresh()
     asked = []
     for step in range(20):
-        known.challenge(SENDER, (1 << 64) - 1, S + step * 500 * MS)
-        asked.append(known.challenge(SENDER, 5, S + step * 500 * MS + 210 * MS) is not None)
+        known.challenge(SENDER, (1 << 64) - 1, AT, S + step * 500 * MS)
+        asked.append(known.challenge(SENDER, 5, AT, S + step * 500 * MS + 210 * MS) is not None)
     assert all(asked)
 
 
@@ -214,3 +214,10 @@ def test_a_question_is_answered_once_and_all_together_so_many_in_a_second() -> N
     known.prove(SENDER, 2, 0, AT)
     with pytest.raises(ProtocolError, match="old epoch"):
         known.may_answer(SENDER, 1, 3001, 3 * S)
+
+
+def test_who_speaks_in_anothers_name_from_elsewhere_does_not_take_up_its_turns() -> None:
+    known = Proving(lambda: bytes(8))
+    for step in range(100):
+        assert known.challenge(SENDER, (1 << 64) - 1, ("192.0.2.66", step), S + step * MS) is None or step in (0, 50)
+    assert known.challenge(SENDER, 5, AT, S + 100 * MS) is not None
