@@ -309,6 +309,8 @@ class HostConfig:
         replaygain_preamp_db: added to what the tags say.
         after_restart: what played when it was killed, or the machine was, goes on where it would be ``now``, or where
             it ``stopped``.
+        tls: HTTPS beside HTTP, with a certificate of its own.
+        given_tls_port: for it, or None for the one after the HTTP port.
     """
 
     name: str = field(default_factory=default_name)
@@ -322,6 +324,8 @@ class HostConfig:
     replaygain: str = "off"
     replaygain_preamp_db: float = 0.0
     after_restart: AfterRestart = "now"
+    tls: bool = False
+    given_tls_port: int | None = None
 
     def __post_init__(self) -> None:
         check_name("host", self.name)
@@ -339,6 +343,16 @@ class HostConfig:
             self.after_restart in AFTER_RESTART,
             f"{self.after_restart!r} is not a choice of what to do after a restart: {', '.join(AFTER_RESTART)}",
         )
+        _require(
+            not self.tls or (1 <= self.tls_port <= 65535 and self.tls_port != self.network.port),
+            f"port {self.tls_port} cannot be that of HTTPS: choose one from 1 to 65535, other than that of HTTP, "
+            "with --tls-port",
+        )
+
+    @property
+    def tls_port(self) -> int:
+        """The port of HTTPS."""
+        return self.network.port + 1 if self.given_tls_port is None else self.given_tls_port
 
 
 @dataclass(frozen=True, slots=True)

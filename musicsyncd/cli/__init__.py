@@ -44,8 +44,10 @@ FAMILIES = {
         "library=library:library",
         "peers=peers:peers",
         "rooms=rooms:rooms",
+        "plot=plot:plot",
+        "doctor=doctor:doctor",
     ),
-    "Set up": ("devices=devices:devices", "key=key:key", "version=version:version"),
+    "Set up": ("devices=devices:devices", "key=key:key", "link=link:link", "version=version:version"),
 }
 
 

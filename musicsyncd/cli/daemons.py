@@ -99,6 +99,19 @@ Examples:
     envvar="MUSICSYNCD_AFTER_RESTART",
     help="After a crash or power cut, go on where the music would be now, or where it stopped.",
 )
+@click.option(
+    "--tls/--no-tls",
+    default=False,
+    envvar="MUSICSYNCD_TLS",
+    help="HTTPS too, with a certificate of the host's own: a page may do more on a phone then.",
+)
+@click.option(
+    "--tls-port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    envvar="MUSICSYNCD_TLS_PORT",
+    help="Of HTTPS; the one after --port by default.",
+)
 @options.verbose_option
 @options.host_options
 def host(
@@ -111,6 +124,8 @@ def host(
     replaygain: str,
     replaygain_preamp_db: float,
     after_restart: configuration.AfterRestart,
+    tls: bool,
+    tls_port: int | None,
 ) -> None:
     """Run the host: it decides what plays and when.
 
@@ -130,6 +145,8 @@ def host(
         replaygain=replaygain,
         replaygain_preamp_db=replaygain_preamp_db,
         after_restart=after_restart,
+        tls=tls,
+        given_tls_port=tls_port,
     )
     from musicsyncd.system import host_daemon, log
 

@@ -12,7 +12,7 @@ from musicsyncd.cli import output, status_view
 from musicsyncd.cli.figures import duration_us
 from musicsyncd.cli.framework import Command
 from musicsyncd.cli.output import Line
-from musicsyncd.cli.status import STATUS
+from musicsyncd.cli.watch import STATUS
 from musicsyncd.config import NetworkConfig
 from musicsyncd.errors import ControlError
 from musicsyncd.system.control_client import ControlClient

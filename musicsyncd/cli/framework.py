@@ -91,11 +91,19 @@ class Group(click.Group):
 class ListingGroup(Group):
     """A group whose ``list`` runs when no command is named: ``musicsyncd queue``, ``musicsyncd queue --json``."""
 
+    unnamed = "list"
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put ``list`` where no command is."""
+        """Put a command where none is."""
         if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
-            args = ["list", *args]
+            args = [self.unnamed, *args]
         return super().parse_args(ctx, args)
+
+
+class MakingGroup(ListingGroup):
+    """A group whose ``make`` runs when no command is named: ``musicsyncd link --role guest``."""
+
+    unnamed = "make"
 
 
 class LazyGroup(Group):

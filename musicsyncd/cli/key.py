@@ -27,6 +27,14 @@ _MAX_CODE_CHARS = 4_096
 _MAX_NAMED = 10
 
 
+qr_option = click.option(
+    "--qr/--no-qr",
+    default=None,
+    envvar="MUSICSYNCD_QR",
+    help="A QR code too; by default on a terminal with room for it.",
+)
+
+
 @click.group(cls=Group, epilog="\b\nExamples:\n  musicsyncd key show\n  musicsyncd key join\n  musicsyncd key rotate")
 def key() -> None:
     """Show, enter or change the room's key."""
@@ -34,12 +42,7 @@ def key() -> None:
 
 @key.command(epilog="\b\nExamples:\n  musicsyncd key show\n  musicsyncd key show --json | jq -r .join_code")
 @json_option
-@click.option(
-    "--qr/--no-qr",
-    default=None,
-    envvar="MUSICSYNCD_QR",
-    help="A QR code too; by default on a terminal with room for it.",
-)
+@qr_option
 @key_options
 def show(json: bool, qr: bool | None) -> None:
     """Show the join code, and how another machine gets it."""
@@ -58,10 +61,10 @@ def show(json: bool, qr: bool | None) -> None:
         "  musicsyncd key join\n"
         "Whoever has the code can command the host and listen."
     )
-    _show_qr(join_link(keys), qr)
+    show_qr(join_link(keys), qr)
 
 
-def _show_qr(text: str, wanted: bool | None) -> None:
+def show_qr(text: str, wanted: bool | None) -> None:
     """Show a QR code, last, so that all of it stays on the screen; where nobody said, if it fits."""
     if wanted is False or (wanted is None and not output.on_terminal()):
         return

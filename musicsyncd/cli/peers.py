@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,10 @@ from musicsyncd.cli.figures import clean
 from musicsyncd.cli.framework import ListingGroup
 from musicsyncd.cli.options import json_option, with_client
 from musicsyncd.cli.output import Cell, Column, Table
+from musicsyncd.cli.past import past_table
 from musicsyncd.cli.status_view import told_apart
 from musicsyncd.cli.transport import say
+from musicsyncd.cli.trends import HOUR_S, Trends, history_path
 from musicsyncd.system.control_client import api_path
 
 if TYPE_CHECKING:
@@ -32,16 +35,23 @@ _COLUMNS = (
 )
 
 
-@click.group(cls=ListingGroup, epilog="\b\nExamples:\n  musicsyncd peers\n  musicsyncd peers forget old-pi")
+@click.group(
+    cls=ListingGroup,
+    epilog="\b\nExamples:\n  musicsyncd peers\n  musicsyncd peers --history\n  musicsyncd peers forget old-pi",
+)
 def peers() -> None:
     """List the speakers and what is set for them, or forget one."""
 
 
-@peers.command("list", epilog="\b\nExample:\n  musicsyncd peers --json")
+@peers.command("list", epilog="\b\nExamples:\n  musicsyncd peers --json\n  musicsyncd peers --history")
 @json_option
+@click.option("--history", is_flag=True, help="How each of them did in the last hour.")
 @with_client
-def list_peers(client: ControlClient, json: bool) -> None:
-    """List the speakers and what is set for them."""
+def list_peers(client: ControlClient, json: bool, history: bool) -> None:
+    """List the speakers and what is set for them, or how they did in the last hour."""
+    if history:
+        _print_history(client, json=json)
+        return
     found: list[dict[str, Any]] = client.get(api_path("status")).get("peers", [])
     if json:
         output.print_json(found)
@@ -53,6 +63,20 @@ def list_peers(client: ControlClient, json: bool) -> None:
     table.rows += [
         _row(peer) for peer in sorted(told_apart(found), key=lambda one: (str(one.get("room")), str(one.get("name"))))
     ]
+    output.print_table(table)
+
+
+def _print_history(client: ControlClient, *, json: bool) -> None:
+    record = client.get(history_path(HOUR_S))
+    if json:
+        output.print_json(record)
+        return
+    trends, now_s = Trends(), time.monotonic()
+    trends.begin(record, now_s)
+    table = past_table(record, trends, now_s, HOUR_S, output.width())
+    if not table.rows:
+        click.echo("no speaker has come yet: start `musicsyncd peer` on one")
+        return
     output.print_table(table)
 
 

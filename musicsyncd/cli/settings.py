@@ -55,6 +55,8 @@ SECTIONS: dict[str, dict[str, str]] = {
         "speaker": "true or false",
         "replaygain": "a text",
         "replaygain-preamp-db": "a number",
+        "tls": "true or false",
+        "tls-port": "a whole number",
         "after-restart": "a text",
     },
     "peer": {
@@ -69,8 +71,10 @@ SECTIONS: dict[str, dict[str, str]] = {
         "library": "a list of paths",
     },
     "key": {"qr": "true or false"},
+    "link": {"qr": "true or false"},
     "demo": {"seconds": "a number"},
     "search": {"limit": "a whole number"},
+    "doctor": {"device": "a text"},
     "status": {"watch": "true or false", "interval": "a number"},
 }
 """Beside these, every command has a section that takes the keys of ``[common]`` it has an option for."""

@@ -118,10 +118,18 @@ class Store:
                 self._open[track.content_id] = stored
             return stored
 
+    def held_bytes(self) -> int:
+        """Return how much is on disk now. It looks at every file: nothing for an event loop.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        return sum(file.size_bytes for file in self._scan(frozenset()))
+
     def _spare(self) -> int:
         """Return how large the cache is when nobody says it."""
-        held = sum(file.size_bytes for file in self._scan(frozenset()))
-        return max(MIN_BYTES, min(DEFAULT_BYTES, (self._disk(self._folder)[0] + held) // DEFAULT_SHARE))
+        free_bytes = self._disk(self._folder)[0] + self.held_bytes()
+        return max(MIN_BYTES, min(DEFAULT_BYTES, free_bytes // DEFAULT_SHARE))
 
     def _find(self, track: Track) -> StoredTrack | None:
         """Return a track of which all bytes are on this machine, or None."""

@@ -101,6 +101,11 @@ class Player:
         return self._servo.correction_ppm
 
     @property
+    def pointer_grain_frames(self) -> int:
+        """By how many frames the card's pointer moves at once; 1 while that is not known, or where it is fine."""
+        return self._pointer.grain_frames
+
+    @property
     def state(self) -> str:
         """``waiting`` for a clock or for the track, ``silent``, ``catching up`` or ``together``."""
         if self._course.mapping is None or self.plan is None:

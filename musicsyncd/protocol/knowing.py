@@ -13,7 +13,8 @@ from musicsyncd.protocol.node import Address
 from musicsyncd.protocol.wire import Report
 from musicsyncd.units import HostNs
 
-Reach = Literal["multicast", "unicast"]
+Reach = Literal["multicast", "unicast", "web"]
+"""A browser is reached over a WebSocket: the node of the protocol knows none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,9 +139,18 @@ class PeerNode:
         return self._room
 
     @property
+    def host_heard_ns(self) -> int | None:
+        """When anything came from the host last, local time; None before the first time."""
+        return None if self._host is None else self._host.heard_ns
+
+    @property
     def wants_unicast(self) -> bool:
         """No beacon came by multicast of late."""
         return self._multicast_ns is None
+
+    def clock_stats(self, now_ns: int) -> wire.ClockStats:
+        """Return what the clock is worth at a local time."""
+        return reporting.clock_stats(self._clock, self._prober.loss(now_ns), self.stamps, now_ns)
 
     def key_kept(self, keys: RoomKeys) -> None:
         """Note that the keys of :class:`KeyChanged` are kept for the next start: from now on they are spoken under."""
@@ -410,7 +419,7 @@ class PeerNode:
             state_revision=0 if announced is None else announced[3],
             wants_unicast=self.wants_unicast,
             version=self._version,
-            clock=reporting.clock_stats(self._clock, self._prober.loss(now_ns), self.stamps, now_ns),
+            clock=self.clock_stats(now_ns),
             playback=reporting.fit(self.playback),
             heard=self._ears.take(),
             has_key=self._keyring.has_key,

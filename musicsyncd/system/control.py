@@ -63,6 +63,7 @@ class Control:
         queues: what can be done to the rooms' queues.
         speakers: the host's peers and their settings.
         library, preparer: what the host has of music, if it has a library, and what looks into files.
+        listeners: called after every change of a room or of what is kept for a speaker.
         key: changes the room's key, if it has one.
     """
 
@@ -83,11 +84,11 @@ class Control:
         self._database = database
         self._now_ns = now_ns
         self._boot_id = boot_id
-        self._changed = changed
+        self.listeners: list[Callable[[], None]] = [changed]
         self._describe = describe
         self.preparer = Preparer(database)
         self._rooms: dict[str, Room] = {}
-        self.speakers = Speakers(node, database, changed)
+        self.speakers = Speakers(node, database, self._changed)
         self.queues = QueueControl(self)
         self.library: LibraryControl | None = None
         self.key: KeyChange | None = None
@@ -166,6 +167,10 @@ class Control:
         """Return the file whose bytes have this id, when it is in a queue."""
         found = (room.queue.find_content(content_id) for room in self._rooms.values())
         return next((self.preparer.served(entry) for entry in found if entry is not None), None)
+
+    def _changed(self) -> None:
+        for listener in self.listeners:
+            listener()
 
     # -- what sounds ---------------------------------------------------------------------------
 
@@ -335,7 +340,7 @@ class Control:
         return {
             "host": self._describe(),
             "rooms": [
-                room_status(one, now_ns, self._node.lead_duration_ns(one.name), self.preparer) for one in self.rooms
+                room_status(one, now_ns, self.speakers.lead_duration_ns(one.name), self.preparer) for one in self.rooms
             ],
             "peers": [peer_status(saved, info, now_ns) for saved, info in self.speakers.all()],
         }
@@ -361,7 +366,7 @@ class Control:
     def instant(self, room: Room) -> tuple[int, int]:
         """Return from when on a command sounds in a room, and this instant, both host time."""
         now_ns = self._now_ns()
-        return now_ns + self._node.lead_duration_ns(room.name), now_ns
+        return now_ns + self.speakers.lead_duration_ns(room.name), now_ns
 
     def after_change(self, room: Room, *, queue_changed: bool = True) -> None:
         """Say a changed room to the speakers, keep it, and look at what it needs next."""

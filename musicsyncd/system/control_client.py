@@ -248,7 +248,7 @@ def _answer(response: HTTPResponse, reach: Reach) -> dict[str, Any]:
         answer = json.loads(data)
     except (ValueError, RecursionError):
         answer = None
-    if response.status in (401, 403):
+    if response.status == 401:
         raise ControlError(
             f"the host at {reach.where} does not know this key: compare `musicsyncd key show` here and there"
         )

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import get_args
 
 import msgspec
 
@@ -30,10 +30,9 @@ from musicsyncd.media.history import Played
 from musicsyncd.media.inspect import TrackInfo
 from musicsyncd.media.queue import Entry, Repeat
 from musicsyncd.playback.timeline import MAX_FADE_MS, Track
+from musicsyncd.system.rows import decoded, entry_row, path_bytes, path_of, why_not_open
 from musicsyncd.system.schema import STEPS, VERSION
 from musicsyncd.text import encodable
-
-_T = TypeVar("_T")
 
 APPLICATION_ID = 0x6D737964
 """``msyd`` in ASCII: tells our file from any other SQLite database."""
@@ -43,6 +42,9 @@ MAX_ROOMS = 64
 
 MAX_PEERS = 1024
 """Peers whose settings are kept."""
+
+MAX_LINKS = 64
+"""Links that were given away: to each phone of a large family, and some."""
 
 MAX_TRACKS = 50_000
 """Tracks whose hashes are remembered; the ones saved longest ago go first."""
@@ -97,6 +99,27 @@ class SavedPeer:
     settings_revision: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class SavedLink:
+    """A link that was given away; see :mod:`musicsyncd.system.links`.
+
+    Attributes:
+        link_id: for people.
+        token_hash: SHA-256 of its token.
+        role: what it lets its holder do.
+        name: for people.
+        made_s: when, seconds since 1970.
+        used_s: when it was used last, or None.
+    """
+
+    link_id: str
+    token_hash: bytes
+    role: str
+    name: str
+    made_s: float
+    used_s: float | None = None
+
+
 class Database:
     """The open file. Not to be shared between threads."""
 
@@ -122,7 +145,7 @@ class Database:
             self._set_up()
         except sqlite3.Error as error:
             self._connection.close()
-            raise ConfigError(_why_not_open(path, error)) from None
+            raise ConfigError(why_not_open(path, error)) from None
         except ConfigError:
             self._connection.close()
             raise
@@ -158,16 +181,16 @@ class Database:
             for name, volume, muted, snapshot, next_number, order, plain, repeat, fade_ms, revision in rows:
                 by_number = self._load_entries(name)
                 self._saved[name] = by_number
-                numbers = _decoded(order, list[int]) or []
+                numbers = decoded(order, list[int]) or []
                 records.append(
                     SavedRoom(
                         name,
                         volume,
                         bool(muted),
-                        _decoded(snapshot, dict[str, object]) or {},
+                        decoded(snapshot, dict[str, object]) or {},
                         tuple(by_number[number] for number in numbers if number in by_number),
                         next_number,
-                        _decoded(plain, tuple[int, ...]),
+                        decoded(plain, tuple[int, ...]),
                         repeat if repeat in get_args(Repeat) else "off",
                         revision,
                         min(max(fade_ms, 0), MAX_FADE_MS),
@@ -200,7 +223,7 @@ class Database:
             self._connection.executemany("DELETE FROM entries WHERE room = ? AND number = ?", gone)
             self._connection.executemany(
                 "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [_entry_row(room.name, entry) for entry in changed],
+                [entry_row(room.name, entry) for entry in changed],
             )
         self._saved[room.name] = new
 
@@ -231,7 +254,7 @@ class Database:
             rows = self._connection.execute(
                 "SELECT began_s, path, title, artist, duration_s FROM played WHERE room = ? ORDER BY number", (name,)
             ).fetchall()
-        return [Played(began_s, _path(path), title, artist, s) for began_s, path, title, artist, s in rows]
+        return [Played(began_s, path_of(path), title, artist, s) for began_s, path, title, artist, s in rows]
 
     def save_played(self, name: str, played: Sequence[Played]) -> None:
         """Save what sounded in a room, of which only the end is new; nothing happens when there is no such room.
@@ -244,16 +267,16 @@ class Database:
             if run("SELECT 1 FROM rooms WHERE name = ?", (name,)).fetchone() is None:
                 return
             kept = run("SELECT number, began_s, path FROM played WHERE room = ? ORDER BY number", (name,)).fetchall()
-            wanted = {(one.began_s, _path_bytes(one.path)) for one in played}
+            wanted = {(one.began_s, path_bytes(one.path)) for one in played}
             gone = [number for number, began_s, path in kept if (began_s, path) not in wanted]
             known = {(began_s, path) for _, began_s, path in kept}
             self._connection.executemany("DELETE FROM played WHERE number = ?", [(number,) for number in gone])
             self._connection.executemany(
                 "INSERT INTO played (room, began_s, path, title, artist, duration_s) VALUES (?, ?, ?, ?, ?, ?)",
                 [
-                    (name, one.began_s, _path_bytes(one.path), *map(encodable, (one.title, one.artist)), one.duration_s)
+                    (name, one.began_s, path_bytes(one.path), *map(encodable, (one.title, one.artist)), one.duration_s)
                     for one in played
-                    if (one.began_s, _path_bytes(one.path)) not in known
+                    if (one.began_s, path_bytes(one.path)) not in known
                 ],
             )
 
@@ -291,12 +314,42 @@ class Database:
         with self._writing("the removal of a peer"):
             self._connection.execute("DELETE FROM peers WHERE peer_id = ?", (peer_id,))
 
+    def links(self) -> list[SavedLink]:
+        """Return all links, the oldest first."""
+        with self._reading():
+            rows = self._connection.execute(
+                "SELECT link_id, token_hash, role, name, made_s, used_s FROM links ORDER BY made_s, link_id"
+            ).fetchall()
+        return [SavedLink(*row) for row in rows]
+
+    def save_link(self, link: SavedLink) -> None:
+        """Save a link.
+
+        Raises:
+            MusicSyncError: it cannot be saved, or there are too many.
+        """
+        with self._writing(f"link {link.link_id}"):
+            self._check_room_for("links", MAX_LINKS, "link_id", link.link_id)
+            self._connection.execute(
+                "INSERT OR REPLACE INTO links VALUES (?, ?, ?, ?, ?, ?)",
+                astuple(link),
+            )
+
+    def remove_link(self, link_id: str) -> None:
+        """Forget a link, if it is there.
+
+        Raises:
+            MusicSyncError: it cannot be saved.
+        """
+        with self._writing("the removal of a link"):
+            self._connection.execute("DELETE FROM links WHERE link_id = ?", (link_id,))
+
     def find_track(self, path: str, size_bytes: int, mtime_ns: int) -> bytes | None:
         """Return a file's content id, or None if it was never hashed or has another size or time since."""
         with self._reading():
             row = self._connection.execute(
                 "SELECT content_id FROM tracks WHERE path = ? AND size_bytes = ? AND mtime_ns = ?",
-                (_path_bytes(path), size_bytes, mtime_ns),
+                (path_bytes(path), size_bytes, mtime_ns),
             ).fetchone()
         return None if row is None else bytes(row[0])
 
@@ -311,7 +364,7 @@ class Database:
                 "INSERT OR REPLACE INTO tracks VALUES "
                 "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(saved), 0) + 1 FROM tracks))",
                 (
-                    _path_bytes(str(info.path)),
+                    path_bytes(str(info.path)),
                     *(info.size_bytes, info.mtime_ns, content_id, info.rate_hz, info.frames, info.channels),
                     *map(encodable, (info.title, info.artist, info.album)),
                 ),
@@ -356,7 +409,7 @@ class Database:
             "SELECT number, path, title, artist, duration_s, track, fault FROM entries WHERE room = ?", (room,)
         )
         return {
-            number: Entry(number, _path(path), title, artist, duration_s, _decoded(track, Track), fault)
+            number: Entry(number, path_of(path), title, artist, duration_s, decoded(track, Track), fault)
             for number, path, title, artist, duration_s, track, fault in rows
         }
 
@@ -393,43 +446,3 @@ class Database:
             yield
         except sqlite3.Error as error:
             raise MusicSyncError(f"cannot read {self._path}: {error}") from None
-
-
-def _why_not_open(path: Path, error: sqlite3.Error) -> str:
-    """Return the one line for an error of SQLite while a file is opened."""
-    code = getattr(error, "sqlite_errorcode", None)
-    primary = None if code is None else code & 0xFF
-    if primary == sqlite3.SQLITE_BUSY:
-        return f"{path} is in use: another musicsyncd host is running with the same state folder"
-    if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT) or code is None:
-        return f"{path} is damaged or no database of musicsyncd ({error}): move it away to start afresh"
-    return f"cannot open {path}: {error}; file and folder must be writable by this user, with room on the disk"
-
-
-def _entry_row(room: str, entry: Entry) -> tuple[object, ...]:
-    track = None if entry.track is None else msgspec.msgpack.encode(entry.track)
-    title, artist, fault = encodable(entry.title), encodable(entry.artist), encodable(entry.fault)
-    return room, entry.number, _path_bytes(entry.path), title, artist, entry.duration_s, track, fault
-
-
-def _path_bytes(path: str) -> bytes:
-    """Return a path as bytes that give back the very same string, whatever bytes the file's name had."""
-    return path.encode("utf-8", "surrogatepass")
-
-
-def _path(path_bytes: bytes) -> str:
-    try:
-        return path_bytes.decode("utf-8", "surrogatepass")
-    except UnicodeDecodeError:  # A damaged row: there will be no such file.
-        return os.fsdecode(path_bytes)
-
-
-def _decoded(data: bytes | None, kind: type[_T]) -> _T | None:
-    """Return what msgpack or JSON bytes hold, or None for nothing and for what does not fit."""
-    if data is None:
-        return None
-    decode = msgspec.msgpack.decode if kind is Track else msgspec.json.decode
-    try:
-        return decode(data, type=kind)
-    except (msgspec.MsgspecError, ValueError):
-        return None

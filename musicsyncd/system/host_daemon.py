@@ -18,13 +18,15 @@ from musicsyncd.protocol.host import HostNode, PeerAppeared, PeerLost
 from musicsyncd.protocol.proving import NONCE_BYTES
 from musicsyncd.system.control import Control
 from musicsyncd.system.database import Database
+from musicsyncd.system.http_guard import own_names
 from musicsyncd.system.http_server import HttpServer
-from musicsyncd.system.interfaces import check
+from musicsyncd.system.interfaces import check, interfaces
 from musicsyncd.system.key_change import KeyChange
 from musicsyncd.system.keyfile import load_host_keys
 from musicsyncd.system.librarian import Librarian
 from musicsyncd.system.library_control import LibraryControl
 from musicsyncd.system.library_index import LibraryIndex
+from musicsyncd.system.links import Links
 from musicsyncd.system.monotonic import boot_identity, now_ns
 from musicsyncd.system.readying import PREPARE_AHEAD
 from musicsyncd.system.supervision import (
@@ -37,6 +39,7 @@ from musicsyncd.system.supervision import (
     settle_memory,
     until_stopped,
 )
+from musicsyncd.system.tls import Tls, load_tls
 from musicsyncd.system.udp import Network
 from musicsyncd.units import ns_to_s
 
@@ -86,7 +89,8 @@ class HostDaemon:
         if config.library:
             index = LibraryIndex(config.paths.state_dir / "host" / "library.sqlite3")
             self._control.library = LibraryControl(index, Librarian(config.library, index))
-        self._server = HttpServer(self._control, None if config.open else http_token(keys.room_key))
+        token = None if config.open else http_token(keys.room_key)
+        self._server = HttpServer(self._control, token, Links(database, os.urandom), _tls(config))
         if not config.open:
             self._control.key = KeyChange(
                 *(self._node, config.paths, keys, self._control.speakers),
@@ -115,6 +119,8 @@ class HostDaemon:
                 self._control.library.open()
             notify("READY=1\nSTATUS=serving")
             log.info("host %s serves on port %d", self._config.name, self._config.network.port)
+            if self._config.tls:
+                log.info("and with TLS on port %d: `musicsyncd link` shows the fingerprint", self._config.tls_port)
             work = [self._tick_for_ever()]
             if self._config.speaker:
                 work.append(self._speaker_for_ever())
@@ -144,6 +150,7 @@ class HostDaemon:
                 log.info("speaker %s is away: %s", event.name, event.reason)
             elif self._control.key is not None:
                 self._control.key.done(event)
+            self._server.site.events.touch()
 
     async def _tick_for_ever(self) -> None:
         ticks, watchdog = 0, Watchdog()
@@ -151,6 +158,7 @@ class HostDaemon:
             await asyncio.sleep(_TICK_S)
             ticks += 1
             watchdog.feed(self._control.describe())
+            self._server.site.tick()
             if ticks % _SAVE_POSITIONS_EVERY_TICKS == 0:
                 self._control.save_positions()
 
@@ -238,6 +246,13 @@ def run(config: HostConfig) -> None:
         if database is not None:
             database.close()
         lock.close()
+
+
+def _tls(config: HostConfig) -> Tls | None:
+    if not config.tls:
+        return None
+    addresses = ["127.0.0.1", "::1", *(one.address for one in interfaces())]
+    return load_tls(config.paths.state_dir / "host" / "tls.pem", config.tls_port, own_names(), addresses)
 
 
 def _keys(config: HostConfig) -> HostKeys:

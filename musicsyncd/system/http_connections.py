@@ -227,23 +227,20 @@ async def dress(headers: CIMultiDict[str]) -> None:
 
 
 def caller_of(transport: asyncio.BaseTransport) -> Caller:
-    """Return who is at the other end of a connection."""
+    """Return who is at the other end of a connection, and which port of this machine it is connected to."""
     if is_local(transport):
         return LOCAL
     peer = transport.get_extra_info("peername")
-    return Caller(False, plain_address(str(peer[0])) if peer else "")
+    name = transport.get_extra_info("sockname")
+    port = int(name[1]) if isinstance(name, tuple) else 0
+    secure = transport.get_extra_info("ssl_object") is not None
+    return Caller(False, plain_address(str(peer[0])) if peer else "", port, secure)
 
 
 def is_local(transport: asyncio.BaseTransport) -> bool:
     """Return whether a connection is one of the Unix socket."""
     sock = transport.get_extra_info("socket")
     return sock is not None and sock.family == socket.AF_UNIX
-
-
-def port_of(transport: asyncio.BaseTransport) -> int:
-    """Return which port of this machine was connected to; 0 for none."""
-    name = transport.get_extra_info("sockname")
-    return int(name[1]) if isinstance(name, tuple) else 0
 
 
 def _is_own_user(transport: asyncio.BaseTransport) -> bool:

@@ -1,49 +1,54 @@
-"""The host's HTTP server: the control interface as JSON, and the way to the media.
+"""The host's HTTP server: the page, the control interface as JSON, and the way to the media.
 
-Over TCP every request carries the room's token (``Authorization: Bearer …``) and is judged by
+Over TCP every request but a page's files and its signing in carries a token and is judged by
 :mod:`musicsyncd.system.http_guard` before it is looked at; over the Unix socket of this machine the file's permissions
-decide. Tracks are served by :mod:`musicsyncd.system.media_server`.
-
-Routes and bodies are in :data:`ROUTES`; an error is ``{"error": "one line"}``.
+decide. What can be asked for, and by whom, is the table of :mod:`musicsyncd.system.routes`; an error is
+``{"error": "one line"}``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Collection
+import ssl
+from collections.abc import Collection
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
 
 from musicsyncd.errors import ConfigError, ControlError, MusicSyncError, StaleError
-from musicsyncd.media.queue import MAX_QUEUE
+from musicsyncd.system import browser_speakers
+from musicsyncd.system.bodies import Nothing
 from musicsyncd.system.control import Control
+from musicsyncd.system.encoding import decoded, encoded
 from musicsyncd.system.http_connections import (
     Connections,
     GuardedRunner,
     Handler,
     caller_of,
     connections_possible,
-    port_of,
 )
-from musicsyncd.system.http_guard import MEDIA_PATH, Caller, Guard, Refusal, own_names
-from musicsyncd.system.key_change import KeyChange
-from musicsyncd.system.library_control import MAX_NAME_CHARS, QUESTIONS, Find, LibraryControl, Pick, resolve
+from musicsyncd.system.http_guard import Caller, Guard, Public, Refusal, own_names
+from musicsyncd.system.links import Links
 from musicsyncd.system.log import Throttle
-from musicsyncd.system.media_server import MediaServer
 from musicsyncd.system.multicast import NO_FAMILY
+from musicsyncd.system.openapi import WEBSOCKET, described
+from musicsyncd.system.routes import ROUTES, Route
+from musicsyncd.system.site import Site
+from musicsyncd.system.tls import Tls, TlsSite
 
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 1 << 20
 """A queue of 10,000 paths fits; nothing else comes near."""
+
+MAX_STRANGERS_BODY_BYTES = 4096
+"""Of a request that carries no token: nothing but one to sign in."""
 
 BODY_S = 10.0
 """For a body to come, from its first byte to its last."""
@@ -51,139 +56,8 @@ BODY_S = 10.0
 SEND_S = 30.0
 """For an answer to be taken."""
 
-Json = dict[str, Any]
-
-
-_Text = Annotated[str, msgspec.Meta(max_length=MAX_NAME_CHARS)]
-
-
-class _Seek(msgspec.Struct, forbid_unknown_fields=True):
-    to: _Text
-
-
-class _Volume(msgspec.Struct, forbid_unknown_fields=True):
-    volume: _Text
-
-
-class _Mute(msgspec.Struct, forbid_unknown_fields=True):
-    muted: bool
-
-
-class _Positions(msgspec.Struct, forbid_unknown_fields=True):
-    positions: Annotated[list[int], msgspec.Meta(max_length=MAX_QUEUE)]
-    revision: int | None = None
-
-
-class _Move(msgspec.Struct, forbid_unknown_fields=True, rename={"from_": "from"}):
-    from_: int
-    to: int
-    revision: int | None = None
-
-
-class _Jump(msgspec.Struct, forbid_unknown_fields=True):
-    position: int | None = None
-    words: _Text = ""
-    revision: int | None = None
-
-
-class _Clear(msgspec.Struct, forbid_unknown_fields=True):
-    revision: int | None = None
-
-
-class _Switch(msgspec.Struct, forbid_unknown_fields=True):
-    on: bool
-
-
-class _Repeat(msgspec.Struct, forbid_unknown_fields=True):
-    repeat: _Text
-
-
-class _Crossfade(msgspec.Struct, forbid_unknown_fields=True):
-    seconds: float
-
-
-class _Name(msgspec.Struct, forbid_unknown_fields=True):
-    name: _Text
-
-
-class _RoomOf(msgspec.Struct, forbid_unknown_fields=True):
-    room: _Text
-
-
-class _Delay(msgspec.Struct, forbid_unknown_fields=True):
-    output_delay_ms: float
-
-
-class _Channels(msgspec.Struct, forbid_unknown_fields=True):
-    channels: _Text
-
-
-class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
-    pass
-
-
-_Route = Callable[[Control, Any, Any, Caller], Awaitable[Json]]
-
-
-async def _status(control: Control, _match: Any, _body: _Nothing, _caller: Caller) -> Json:  # noqa: ANN401
-    return control.status()
-
-
-async def _queue(control: Control, match: Any, _body: _Nothing, _caller: Caller) -> Json:  # noqa: ANN401
-    return control.queues.show(match["room"])
-
-
-async def _history(control: Control, match: Any, _body: _Nothing, _caller: Caller) -> Json:  # noqa: ANN401
-    return control.queues.history(match["room"])
-
-
-async def _jump(control: Control, match: Any, body: _Jump, _caller: Caller) -> Json:  # noqa: ANN401
-    return {"message": await control.queues.jump(match["room"], body.position, body.words, body.revision)}
-
-
-async def _play(control: Control, match: Any, body: Pick, caller: Caller) -> Json:  # noqa: ANN401
-    picked = await resolve(control.library, body, caller)
-    return {"message": await control.play(match["room"], list(picked.paths)) + picked.note}
-
-
-async def _add(control: Control, match: Any, body: Pick, caller: Caller) -> Json:  # noqa: ANN401
-    picked = await resolve(control.library, body, caller)
-    return {"message": await control.queues.add(match["room"], list(picked.paths), next_=body.next) + picked.note}
-
-
-def _key_of(control: Control, caller: Caller) -> KeyChange:
-    if not caller.local:
-        raise ControlError("the key is changed on the host's own machine only")
-    if control.key is None:
-        raise ControlError("this host runs without a key")
-    return control.key
-
-
-async def _key(control: Control, _match: Any, _body: _Nothing, caller: Caller) -> Json:  # noqa: ANN401
-    return _key_of(control, caller).status()
-
-
-async def _rotate(control: Control, _match: Any, _body: _Nothing, caller: Caller) -> Json:  # noqa: ANN401
-    return {"message": _key_of(control, caller).begin()}
-
-
-def _decoded(raw: bytes, body_type: type[Any]) -> Any:  # noqa: ANN401 - one of that type
-    """Return a request's body. Names of files that are not UTF-8 are in it as Python has them: with half surrogates."""
-    if b"\\ud" in raw.lower():
-        return msgspec.convert(json.loads(raw), type=body_type)
-    return msgspec.json.decode(raw or b"{}", type=body_type)
-
-
-def _of_query(request: web.Request) -> Find:
-    """Return what a request looks for, from what stands behind its question mark."""
-    return msgspec.convert(dict(request.query), type=Find, strict=False)
-
-
-def _encoded(answer: Json) -> bytes:
-    try:
-        return msgspec.json.encode(answer)
-    except UnicodeEncodeError:  # A name of a file that is not UTF-8: see _decoded.
-        return json.dumps(answer).encode("ascii")
+_caller: ContextVar[Caller] = ContextVar("caller")
+"""Who sent the request that a task answers."""
 
 
 def _transport(request: web.Request) -> asyncio.Transport:
@@ -208,85 +82,33 @@ def _clear_socket(path: Path) -> None:
     raise ConfigError(f"another host answers at {path}: stop it, or give this one another --state-dir")
 
 
-def _say(call: Callable[[Control, Any, Any], str]) -> _Route:
-    """Make a handler of something that answers with one line at once."""
-
-    async def handle(control: Control, match: Any, body: Any, _caller: Caller) -> Json:  # noqa: ANN401
-        return {"message": call(control, match, body)}
-
-    return handle
-
-
-def _ask(question: Callable[[LibraryControl | None, Find], Awaitable[Json]]) -> _Route:
-    """Make a handler of a question to the library."""
-
-    async def handle(control: Control, _match: Any, find: Any, _caller: Caller) -> Json:  # noqa: ANN401
-        return await question(control.library, find)
-
-    return handle
-
-
-ROUTES: tuple[tuple[str, str, type[Any], _Route], ...] = (
-    ("GET", "/api/status", _Nothing, _status),
-    ("GET", "/api/key", _Nothing, _key),
-    ("POST", "/api/key/rotate", _Nothing, _rotate),
-    ("GET", "/api/rooms/{room}/queue", _Nothing, _queue),
-    ("POST", "/api/rooms", _Name, _say(lambda c, _m, b: c.make_room(b.name))),
-    ("DELETE", "/api/rooms/{room}", _Nothing, _say(lambda c, m, _b: c.remove_room(m["room"]))),
-    ("POST", "/api/rooms/{room}/play", Pick, _play),
-    ("POST", "/api/rooms/{room}/pause", _Nothing, _say(lambda c, m, _b: c.pause(m["room"]))),
-    ("POST", "/api/rooms/{room}/resume", _Nothing, _say(lambda c, m, _b: c.resume(m["room"]))),
-    ("POST", "/api/rooms/{room}/stop", _Nothing, _say(lambda c, m, _b: c.stop(m["room"]))),
-    ("POST", "/api/rooms/{room}/seek", _Seek, _say(lambda c, m, b: c.seek(m["room"], b.to))),
-    ("POST", "/api/rooms/{room}/next", _Nothing, _say(lambda c, m, _b: c.next(m["room"]))),
-    ("POST", "/api/rooms/{room}/previous", _Nothing, _say(lambda c, m, _b: c.previous(m["room"]))),
-    ("POST", "/api/rooms/{room}/volume", _Volume, _say(lambda c, m, b: c.room_volume(m["room"], b.volume))),
-    ("POST", "/api/rooms/{room}/mute", _Mute, _say(lambda c, m, b: c.room_mute(m["room"], b.muted))),
-    ("POST", "/api/rooms/{room}/queue/add", Pick, _add),
-    (
-        *("POST", "/api/rooms/{room}/queue/remove", _Positions),
-        _say(lambda c, m, b: c.queues.remove(m["room"], b.positions, b.revision)),
-    ),
-    (
-        *("POST", "/api/rooms/{room}/queue/move", _Move),
-        _say(lambda c, m, b: c.queues.move(m["room"], b.from_, b.to, b.revision)),
-    ),
-    ("POST", "/api/rooms/{room}/queue/clear", _Clear, _say(lambda c, m, b: c.queues.clear(m["room"], b.revision))),
-    ("POST", "/api/rooms/{room}/queue/jump", _Jump, _jump),
-    ("POST", "/api/rooms/{room}/queue/undo", _Nothing, _say(lambda c, m, _b: c.queues.undo(m["room"]))),
-    ("GET", "/api/rooms/{room}/queue/history", _Nothing, _history),
-    ("POST", "/api/rooms/{room}/shuffle", _Switch, _say(lambda c, m, b: c.queues.shuffle(m["room"], b.on))),
-    ("POST", "/api/rooms/{room}/repeat", _Repeat, _say(lambda c, m, b: c.queues.repeat(m["room"], b.repeat))),
-    (
-        *("POST", "/api/rooms/{room}/crossfade", _Crossfade),
-        _say(lambda c, m, b: c.queues.crossfade(m["room"], b.seconds)),
-    ),
-    ("POST", "/api/peers/{peer}/volume", _Volume, _say(lambda c, m, b: c.speakers.volume(m["peer"], b.volume))),
-    ("POST", "/api/peers/{peer}/mute", _Mute, _say(lambda c, m, b: c.speakers.mute(m["peer"], b.muted))),
-    ("POST", "/api/peers/{peer}/delay", _Delay, _say(lambda c, m, b: c.speakers.delay(m["peer"], b.output_delay_ms))),
-    ("POST", "/api/peers/{peer}/channels", _Channels, _say(lambda c, m, b: c.speakers.channels(m["peer"], b.channels))),
-    ("POST", "/api/peers/{peer}/room", _RoomOf, _say(lambda c, m, b: c.move_peer(m["peer"], b.room))),
-    ("DELETE", "/api/peers/{peer}", _Nothing, _say(lambda c, m, _b: c.speakers.forget(m["peer"]))),
-    *(("GET", path, Find, _ask(question)) for path, question in QUESTIONS),
-)
-
-
 class HttpServer:
-    """Serves media and control.
+    """Serves the page, media and control.
 
     Args:
         control: what the requests are carried out by.
         token: that requests over TCP must carry; None for a room without a key.
+        links: whose tokens open something too.
+        tls: to serve HTTPS with as well.
+
+    Attributes:
+        site: what the routes reach.
     """
 
-    def __init__(self, control: Control, token: str | None) -> None:
-        self._control = control
-        self._guard = Guard(None if token is None else (token,), own_names())
+    def __init__(self, control: Control, token: str | None, links: Links, tls: Tls | None = None) -> None:
+        self._tls = tls
+        self.site = Site(control, links, is_open=token is None, secured=None if tls is None else tls.secured)
+        self.routes = described((*ROUTES, *browser_speakers.routes(self.site)))
+        self._guard = Guard(
+            *(None if token is None else (token,), own_names()), entitled=links.entitled, public=_public(self.site)
+        )
         self._throttle = Throttle(log)
         app = web.Application(client_max_size=MAX_BODY_BYTES)
-        app.router.add_get(f"{MEDIA_PATH}{{content_id:[0-9a-f]{{64}}}}", MediaServer(control.media_path).serve)
-        for method, path, body_type, route in ROUTES:
-            app.router.add_route(method, path, self._json_handler(body_type, route))
+        for route in self.routes:
+            handler = self._raw_handler(route) if route.body is None else self._json_handler(route)
+            app.router.add_route(route.method, route.path, handler)
+            if route.method == "GET" and route.body is None and route.answer != WEBSOCKET:
+                app.router.add_route("HEAD", route.path, handler)
         self._connections = Connections(connections_possible())
         self._runner = GuardedRunner(app, self._front, self._connections, shutdown_timeout=0.5)
         self._socket_path: Path | None = None
@@ -305,6 +127,10 @@ class HttpServer:
         try:
             await web.TCPSite(self._runner, "0.0.0.0", port, reuse_address=True).start()
             await self._listen_on_ipv6(port)
+            if self._tls is not None:
+                port = self._tls.secured.port
+                for address in ("0.0.0.0", "::"):
+                    await self._listen_on_tls(self._tls.context, address, port)
         except OSError as error:
             what = f"cannot listen on TCP port {port}: {os.strerror(error.errno or 0)}"
             hint = "another host may be running on this machine; choose another port with --port"
@@ -324,8 +150,16 @@ class HttpServer:
             if error.errno not in NO_FAMILY:
                 raise
 
+    async def _listen_on_tls(self, context: ssl.SSLContext, address: str, port: int) -> None:
+        try:
+            await TlsSite(self._runner, self._connections, context, address, port).start()
+        except OSError as error:
+            if error.errno not in NO_FAMILY:
+                raise
+
     async def close(self) -> None:
         """Stop listening."""
+        await self.site.close()
         await self._runner.cleanup()
         if self._socket_path is not None:
             with contextlib.suppress(OSError):
@@ -334,13 +168,15 @@ class HttpServer:
     async def _front(self, request: web.Request, behind: Handler) -> web.StreamResponse:
         """Let in who may come in, and see to it that whatever is answered is taken within some time."""
         transport = _transport(request)
-        caller = caller_of(transport)
-        refusal = self._guard.judge(caller, port_of(transport), request.raw_path, request.headers)
-        if refusal is None:
-            self._connections.known(request.protocol)
-            response = await self._answered(request, behind)
+        judged = self._guard.judge(caller_of(transport), request.method, request.raw_path, request.headers)
+        if isinstance(judged, Refusal):
+            response: web.StreamResponse = self._refused(judged, caller_of(transport))
         else:
-            response = self._refused(refusal, caller)
+            if judged.role != "none":
+                self._connections.known(request.protocol)
+            _caller.set(judged)
+            response = await self._answered(request, behind)
+        self.site.answered[response.status] += 1
         if not response.prepared:
             try:
                 async with asyncio.timeout(SEND_S):
@@ -381,21 +217,77 @@ class HttpServer:
             log.exception("a request failed by our own fault: %s %s", request.method, request.path)
             return web.json_response({"error": "the host made a mistake; its log says more"}, status=500)
 
-    def _json_handler(self, body_type: type[Any], route: _Route) -> Handler:
+    def _raw_handler(self, route: Route) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
-            caller = caller_of(_transport(request))
-            try:
-                async with asyncio.timeout(BODY_S):
-                    raw = await request.read()
-            except TimeoutError:
-                raise web.HTTPRequestTimeout(reason=f"the request's body did not come within {BODY_S:g} s") from None
-            try:
-                body = _decoded(raw, body_type) if body_type is not Find else _of_query(request)
-            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-                raise ControlError(f"the request is not understood: {error}") from None
-            answer = await route(self._control, request.match_info, body, caller)
-            if self._control.unsaved and "message" in answer:
-                answer["message"] += f" (but it would not survive a restart: {self._control.unsaved})"
-            return web.Response(body=_encoded(answer), content_type="application/json")
+            caller = _entitled(route)
+            response: web.StreamResponse = await route.handler(self.site, request, caller)
+            return response
 
         return handle
+
+    def _json_handler(self, route: Route) -> Handler:
+        assert route.body is not None
+        body_type = route.body
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            caller = _entitled(route)
+            raw = await _body(request, caller)
+            try:
+                if route.method == "GET":
+                    query = {} if body_type is Nothing else dict(request.query)
+                    body = msgspec.convert(query, body_type, strict=False)
+                else:
+                    body = decoded(raw, body_type)
+            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+                raise ControlError(f"the request is not understood: {error}") from None
+            answer = await route.handler(self.site, request.match_info, body, caller)
+            if isinstance(answer, web.StreamResponse):
+                return answer
+            unsaved = self.site.control.unsaved
+            if unsaved and "message" in answer:
+                answer["message"] += f" (but it would not survive a restart: {unsaved})"
+            return web.Response(body=encoded(answer), content_type="application/json")
+
+        return handle
+
+
+def _public(site: Site) -> Public:
+    """Return what needs no token."""
+    looking = {(method, path) for method in ("GET", "HEAD") for path in site.files}
+    signing = {(route.method, route.path) for route in ROUTES if route.role == "none" and route.method == "POST"}
+    return Public(frozenset(looking | signing), frozenset((("GET", "/healthz"), ("HEAD", "/healthz"))))
+
+
+def _entitled(route: Route) -> Caller:
+    """Return who asks, if it may.
+
+    Raises:
+        web.HTTPForbidden: it may not.
+    """
+    caller = _caller.get()
+    if route.role == "local" and not caller.local:
+        raise web.HTTPForbidden(reason="this is done on the host's own machine only")
+    if route.role != "local" and not caller.may(route.role):
+        line = f"your link is for {_MAY[caller.role]}: whoever keeps the host can make another with `musicsyncd link`"
+        raise web.HTTPForbidden(reason=line)
+    return caller
+
+
+_MAY = {"none": "nothing", "listen": "listening only", "guest": "listening and adding to the queue", "control": "all"}
+
+
+async def _body(request: web.Request, caller: Caller) -> bytes:
+    """Return a request's body.
+
+    Raises:
+        web.HTTPException: it is too long for whoever asks, or does not come in time.
+    """
+    if caller.role == "none" and request.can_read_body:
+        size_bytes = request.content_length
+        if size_bytes is None or size_bytes > MAX_STRANGERS_BODY_BYTES:
+            raise web.HTTPRequestEntityTooLarge(MAX_STRANGERS_BODY_BYTES, size_bytes or 0)
+    try:
+        async with asyncio.timeout(BODY_S):
+            return await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(reason=f"the request's body did not come within {BODY_S:g} s") from None

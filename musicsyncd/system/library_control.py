@@ -135,6 +135,14 @@ class LibraryControl:
         said = {"folders": list(self._librarian.roots), "faults": self._librarian.faults, "scan": scan}
         return said | asdict(counts) | {"refused": refused, "refused_count": counts.refused}
 
+    async def file_of(self, number: int) -> str:
+        """Return the path of the track with a number.
+
+        Raises:
+            MediaError: there is none.
+        """
+        return await self._ask(lambda: self._track(f"{TRACK_PREFIX}{number}"))
+
     async def resolve(self, pick: Pick, caller: Caller) -> Picked:
         """Return the files that are meant.
 

@@ -126,7 +126,7 @@ class MediaServer:
         """
         due_ns = now_ns() + _due_ms(request) * NS_PER_MS
         path = self._path_of(bytes.fromhex(request.match_info["content_id"]))
-        fd = None if path is None else await asyncio.to_thread(_open, path)
+        fd = None if path is None else await asyncio.to_thread(open_regular, path)
         if fd is None:
             raise web.HTTPNotFound(reason="no such track in any queue")
         try:
@@ -202,7 +202,7 @@ def _span(request: web.Request, size_bytes: int) -> tuple[int, int] | None:
     return (start, stop) if start < stop or not _asks_range(request) else None
 
 
-def _open(path: Path) -> int | None:
+def open_regular(path: Path) -> int | None:
     """Return an ordinary file, opened, or None."""
     try:
         # A pipe would wait for somebody to write to it.

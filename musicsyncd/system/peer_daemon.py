@@ -13,6 +13,7 @@ import os
 import random
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from musicsyncd import __version__
 from musicsyncd.clock.filter import HostClock
@@ -27,8 +28,11 @@ from musicsyncd.protocol.wire import Settings
 from musicsyncd.system.identity import load_identity, save_skew
 from musicsyncd.system.interfaces import check
 from musicsyncd.system.keyfile import is_host_file, keep_room_keys, load_room_keys
+from musicsyncd.system.local_peers import socket_path
 from musicsyncd.system.monotonic import now_ns, suspended_duration_ns
 from musicsyncd.system.own_files import OwnFiles
+from musicsyncd.system.peer_account import Acquaintance, network_status, speaker_status, track_status, who_it_is
+from musicsyncd.system.peer_socket import PeerSocket
 from musicsyncd.system.speaker import Speaker
 from musicsyncd.system.supervision import (
     Watchdog,
@@ -45,7 +49,7 @@ from musicsyncd.system.supervision import (
     until_stopped,
 )
 from musicsyncd.system.udp import Network
-from musicsyncd.units import NS_PER_MS, NS_PER_S, NS_PER_US, ms_to_ns, volume_to_gain
+from musicsyncd.units import NS_PER_MS, NS_PER_S, NS_PER_US, ms_to_ns, ns_to_s, volume_to_gain
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +110,9 @@ class PeerDaemon:
         self._course = Course()
         self._slept_ns = suspended_duration_ns()
         self._watchdog = Watchdog()
+        self._host = Acquaintance()
+        self._began_ns = now_ns()
+        self._socket = PeerSocket(socket_path(config.paths.runtime_dir, _safe(config.name)), self.account)
         self.wants_replacement = False
 
     async def run(self) -> None:
@@ -116,6 +123,7 @@ class PeerDaemon:
         """
         stop = on_stop_signals()
         await self._network.open()
+        await self._socket.open()
         try:
             await until_stopped(stop, self._sound_for_ever(), self._tick_for_ever())
         finally:
@@ -130,12 +138,32 @@ class PeerDaemon:
         await self.speaker.keep_open()
 
     async def _leave(self) -> None:
+        await self._socket.close()
         self._save_skew()
         await self.speaker.fade_out()
         self._node.close()
         await self._network.close()
         await self.speaker.close()
         log.info("stopped")
+
+    async def account(self) -> dict[str, Any]:
+        """Return how this speaker is, for who asks on this machine: the host may be away."""
+        try:
+            held_bytes: int | None = await asyncio.to_thread(self.speaker.held_bytes)
+        except OSError:
+            held_bytes = None
+        local_ns = now_ns()
+        who = who_it_is(self._identity.peer_id, self._config.name, self._settings)
+        return {
+            "speaker": speaker_status(self._node, self.speaker.stats(), who, __version__, local_ns),
+            "host": self._host.status(self._node.host_heard_ns, local_ns),
+            "track": track_status(self._course, local_ns),
+            "card": self.speaker.card(),
+            "network": network_status(self._node, self._network.joined),
+            "media": {"cache_bytes": held_bytes, **self.speaker.media()},
+            "uptime_s": round(ns_to_s(local_ns - self._began_ns), 1),
+            "open": self._config.open,
+        }
 
     async def _tick_for_ever(self) -> None:
         ticks = 0
@@ -184,6 +212,7 @@ class PeerDaemon:
     def _look(self) -> None:
         """Take the node's events, and hand a newer clock to the speaker."""
         while (event := self._node.next_event()) is not None:
+            self._host.note(event, now_ns())
             if isinstance(event, StateChanged):
                 self._take_state(event)
             elif isinstance(event, SettingsChanged):

@@ -98,9 +98,10 @@ class QueueControl:
             entry = _meant(room.queue, words)
         return await self._control.play_entry(room, entry)
 
-    def undo(self, name: str) -> str:
+    def undo(self, name: str, revision: int | None = None) -> str:
         """Take back the newest change of the queue."""
         room = self._control.room(name)
+        room.queue.check_revision(revision)
         line = room.queue.undo()
         self._control.after_change(room)
         return f"took back: {line}; the queue has {len(room.queue)}"

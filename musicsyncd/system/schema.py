@@ -41,7 +41,14 @@ CREATE TABLE played (
 CREATE INDEX played_room ON played (room, number);
 """
 
-STEPS = (_FIRST, _SECOND)
+_THIRD = """
+CREATE TABLE links (
+    link_id TEXT PRIMARY KEY, token_hash BLOB NOT NULL UNIQUE, role TEXT NOT NULL, name TEXT NOT NULL,
+    made_s REAL NOT NULL, used_s REAL
+) WITHOUT ROWID;
+"""
+
+STEPS = (_FIRST, _SECOND, _THIRD)
 """From nothing to version 1, from 1 to 2, and so on. A step that was ever released is never changed."""
 
 VERSION = len(STEPS)

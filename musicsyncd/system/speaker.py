@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from pathlib import Path
+from typing import Any
 
 from musicsyncd.errors import DeviceError, MediaError
 from musicsyncd.media.ahead import Missing, due_host_ns, frames_wanted, missing_since, segments_wanted
@@ -26,7 +27,7 @@ from musicsyncd.system.monotonic import boot_identity, now_ns
 from musicsyncd.system.output import LastingError, Output, open_output
 from musicsyncd.system.own_files import OwnFiles
 from musicsyncd.system.sound_thread import SoundThread
-from musicsyncd.units import NS_PER_S, LocalNs, ns_to_s
+from musicsyncd.units import NS_PER_S, LocalNs, ns_to_s, ns_to_us
 
 log = logging.getLogger(__name__)
 
@@ -339,6 +340,44 @@ class Speaker:
             output=f"{output.description} {output.rate_hz} Hz"[:120],
             fault=self._media_fault()[:120],
         )
+
+    def card(self) -> dict[str, Any] | None:
+        """Return what is known of the card, as plain values; None while there is none."""
+        player, output = self._player, self._output
+        if player is None or output is None:
+            return None
+        line = player.dac.line
+        return {
+            "output": output.description,
+            "rate_hz": output.rate_hz,
+            "channels": output.channels,
+            "card_ppm": round(player.dac.rate_ppm, 2),
+            "uncertainty_us": round(ns_to_us(line.uncertainty_ns), 1) if line is not None else None,
+            "pointer_frames": player.pointer_grain_frames,
+            "tells_its_time": not player.dac.counting,
+            "discontinuities": player.dac.discontinuities,
+            "underruns": output.underruns + self._underruns_before,
+        }
+
+    def media(self) -> dict[str, Any]:
+        """Return what is here of the tracks that are wanted, and what was fetched, as plain values."""
+        tracks = list(self._tracks.values())
+        return {
+            "cache_max_bytes": self._store.max_bytes,
+            "tracks": len(tracks),
+            "missing_bytes": sum(one.missing_bytes for one in tracks),
+            "fetched_bytes": self._fetcher.bytes_fetched,
+            "fetched_bytes_per_s": round(self._fetcher.bytes_per_s),
+            "fault": self._fetcher.fault,
+        }
+
+    def held_bytes(self) -> int:
+        """Return how much the cache holds on disk. Not for the event loop.
+
+        Raises:
+            OSError: the cache cannot be read.
+        """
+        return self._store.held_bytes()
 
     def _media_fault(self) -> str:
         """Return what is wrong with the track that sounds or comes next, or with the fetching of it."""

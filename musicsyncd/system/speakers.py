@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Protocol
 
 from musicsyncd.config import CHANNELS
 from musicsyncd.errors import ControlError, MusicSyncError
@@ -17,6 +18,22 @@ from musicsyncd.system.database import Database, SavedPeer
 from musicsyncd.system.log import Throttle
 
 log = logging.getLogger(__name__)
+
+
+class Browsers(Protocol):
+    """The speakers that are browsers: the protocol's node does not know them."""
+
+    def infos(self) -> list[PeerInfo]:
+        """Return what is known of every one since this start."""
+        ...
+
+    def lead_duration_ns(self, room: str) -> int:
+        """Return how far ahead an instant must be for those of a room; 0 for none."""
+        ...
+
+    def forget(self, peer_id: bytes) -> None:
+        """Forget one that has gone."""
+        ...
 
 
 class Speakers:
@@ -29,6 +46,7 @@ class Speakers:
 
     Attributes:
         unsaved: why the last change could not be kept; empty when it was.
+        browsers: those of the speakers that are browsers, if browsers can be speakers here.
     """
 
     def __init__(self, node: HostNode, database: Database, changed: Callable[[], None]) -> None:
@@ -37,6 +55,7 @@ class Speakers:
         self._changed = changed
         self._throttle = Throttle(log)
         self.unsaved = ""
+        self.browsers: Browsers | None = None
         self._saved: dict[bytes, SavedPeer] = {one.peer_id: one for one in database.peers()}
         for peer in self._saved.values():
             node.set_settings(_settings(peer))
@@ -97,17 +116,31 @@ class Speakers:
     def forget(self, name: str) -> str:
         """Forget a speaker that is away."""
         peer = self._find(name)
-        if any(one.peer_id == peer.peer_id and one.present for one in self._node.peers()):
+        if any(one.peer_id == peer.peer_id and one.present for one in self._known()):
             raise ControlError(f"{peer.name} is there: stop it first, or it would come back at once")
         del self._saved[peer.peer_id]
         self._node.forget_peer(peer.peer_id)
+        if self.browsers is not None:
+            self.browsers.forget(peer.peer_id)
         self._database.remove_peer(peer.peer_id)
         return f"forgot {peer.name}"
 
     def all(self) -> list[tuple[SavedPeer, PeerInfo | None]]:
         """Return every speaker's settings with what is known of it since this start."""
-        here = {one.peer_id: one for one in self._node.peers()}
+        here = {one.peer_id: one for one in self._known()}
         return [(peer, here.get(peer.peer_id)) for peer in self._saved.values()]
+
+    def kept(self, peer_id: bytes) -> SavedPeer | None:
+        """Return what is kept for a speaker, or None."""
+        return self._saved.get(peer_id)
+
+    def lead_duration_ns(self, room: str) -> int:
+        """Return how far ahead an instant must lie for every speaker of a room to be in time for it."""
+        lead_ns = self._node.lead_duration_ns(room)
+        return lead_ns if self.browsers is None else max(lead_ns, self.browsers.lead_duration_ns(room))
+
+    def _known(self) -> list[PeerInfo]:
+        return self._node.peers() + ([] if self.browsers is None else self.browsers.infos())
 
     def _find(self, name: str) -> SavedPeer:
         found = [one for one in self._saved.values() if name in (one.name, one.peer_id.hex())]

@@ -31,11 +31,14 @@ def room_status(room: Room, now_host_ns: int, lead_duration_ns: int, preparer: P
             "rate_hz": track.rate_hz if track is not None else None,
             "channels": track.channels if track is not None else None,
             "damage": preparer.damage.get(entry.path, ""),
+            "number": entry.number,
+            "content_id": track.content_id.hex() if track is not None else None,
         }
     waiting = transport.waiting
     return {
         "name": room.name,
         "mode": transport.mode,
+        "moving": transport.mode == "playing" and waiting is None and entry is not None,
         "volume": room.volume,
         "muted": room.muted,
         "revision": room.said.revision if room.said is not None else 0,
@@ -86,6 +89,7 @@ def queue_status(room: Room, damage: Mapping[str, str]) -> dict[str, Any]:
         "entries": [
             {
                 "position": index + 1,
+                "number": entry.number,
                 "title": entry.title,
                 "artist": entry.artist,
                 "path": entry.path,

@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -26,10 +28,12 @@ from musicsyncd.media.inspect import find_tracks
 from musicsyncd.media.library import Read, Stamp
 from musicsyncd.media.tags import Tags
 from musicsyncd.system import media_server, preparer
-from musicsyncd.system.http_server import ROUTES, HttpServer
+from musicsyncd.system.http_server import HttpServer
 from musicsyncd.system.librarian import Librarian
 from musicsyncd.system.library_control import LibraryControl
 from musicsyncd.system.library_index import LibraryIndex
+from musicsyncd.system.links import Links
+from musicsyncd.system.routes import ROUTES
 
 from .folder import FOLDER, fresh, piece, pieces
 
@@ -43,6 +47,7 @@ _BODIES: dict[str, object] = {
     "remove": {"positions": [1, 2], "revision": 3}, "move": {"from": 1, "to": 2}, "clear": {"revision": None},
     "jump": {"words": "one"}, "shuffle": {"on": True}, "repeat": {"repeat": "all"}, "crossfade": {"seconds": 2.5},
     "delay": {"output_delay_ms": -20.5}, "channels": {"channels": "left"}, "room": {"room": "main"},
+    "links": {"role": "guest", "name": "Ada"}, "sign-in": {"token": "A" * 26},
 }  # fmt: skip
 
 
@@ -62,7 +67,7 @@ async def _asked(folder: Path, data: bytes, faults: list[BaseException]) -> None
     control = host.control
     control.library = _library()
     host.report("lamp")
-    server = HttpServer(control, None)
+    server = HttpServer(control, None, Links(host.database, os.urandom))
     await server._runner.setup()
     await web.UnixSite(server._runner, str(folder / "s")).start()
     reader, writer = await asyncio.open_unix_connection(str(folder / "s"))
@@ -81,14 +86,14 @@ async def _asked(folder: Path, data: bytes, faults: list[BaseException]) -> None
 
 def _request(which: int, text: bytes) -> bytes:
     """Return a request to the route that a byte says; what is behind its name in the text is body or query."""
-    method, path, _body_type, _ = ROUTES[which % len(ROUTES)]
+    route = ROUTES[which % len(ROUTES)]
+    method, path = route.method, route.template
     size_bytes = text[0] if text else 0
     if size_bytes < len(_NAMES):
         name, rest = _NAMES[size_bytes], text[1:]
     else:
         name, rest = text[1 : 1 + size_bytes].decode("latin-1"), text[1 + size_bytes :]
-    for place in ("{room}", "{peer}"):
-        path = path.replace(place, quote(name.encode("latin-1"), safe="") or "-")
+    path = re.sub(r"\{\w+\}", lambda _: quote(name.encode("latin-1"), safe="") or "-", path)
     if method == "GET":
         path, rest = f"{path}?{quote(rest, safe='=&%+')}", b""
     head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(rest)}\r\n\r\n"
@@ -175,7 +180,8 @@ def media_request(data: bytes) -> None:
 
 def http_seeds() -> list[bytes]:
     seeds = []
-    for which, (method, path, _, _handler) in enumerate(ROUTES):
+    for which, route in enumerate(ROUTES):
+        method, path = route.method, route.template
         last = path.rsplit("/", 1)[1]
         body = b"words=one&limit=5" if method == "GET" else json.dumps(_BODIES.get(last, {})).encode()
         name = 3 if "{peer}" in path else 0

@@ -110,13 +110,15 @@ def environment(folder):
 def call(environment, monkeypatch):
     """Run a command; returns click's result with ``exit_code``, ``stdout`` and ``stderr``."""
     from musicsyncd.cli import settings
-    from musicsyncd.system import control_client
+    from musicsyncd.system import control_client, local_peers
 
     # What this machine happens to have must not decide a test.
     monkeypatch.setattr(settings, "SYSTEM_FILE", Path("/nonexistent.toml"))
     monkeypatch.setattr(control_client.ControlClient.__init__, "__kwdefaults__", {
         **control_client.ControlClient.__init__.__kwdefaults__, "other_sockets": ()
     })  # fmt: skip
+
+    monkeypatch.setattr(local_peers.local_peers, "__defaults__", ((),))
 
     def run(*args, input=None, **variables):
         result = CliRunner(env={**environment, **variables}).invoke(cli, args, prog_name="musicsyncd", input=input)

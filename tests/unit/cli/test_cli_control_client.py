@@ -72,7 +72,8 @@ def test_a_host_that_is_no_address_is_refused_at_once(folder, text):
         (200, b"\xff", "not a musicsyncd host"),
         (200, b"[" * 100_000, "not a musicsyncd host"),
         (401, {"error": "x"}, "does not know this key"),
-        (403, b"", "does not know this key"),
+        (403, {"error": "a guest may not skip"}, "a guest may not skip"),
+        (403, b"", "is not a musicsyncd host"),
     ],
 )
 def test_an_answer_that_is_none_is_said_in_one_line(host, folder, status, answer, said):

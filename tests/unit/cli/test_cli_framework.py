@@ -159,7 +159,7 @@ def test_completion_for_bash(environment):
         "COMP_CWORD": "1",
     }
     assert run(completing, "-m", "musicsyncd").stdout.split() == [
-        f"plain,{name}" for name in ("peer", "play", "pause", "previous", "peers")
+        f"plain,{name}" for name in ("peer", "play", "pause", "previous", "peers", "plot")
     ]
 
 

@@ -29,7 +29,20 @@ def options(command, name=""):
 
 
 WAYS_TO_NAME_TRACKS = {"search", "album", "artist", "folder", "playlist"}
-ONLY_ON_THE_COMMAND_LINE = {"config", "yes", "off", "next_", "out", "revision", "join", *WAYS_TO_NAME_TRACKS}
+OF_ONE_LOOK = {"history", "minutes", "peer", "quick", "listen"}
+ONLY_ON_THE_COMMAND_LINE = {
+    "config",
+    "yes",
+    "off",
+    "next_",
+    "out",
+    "revision",
+    "join",
+    "role",
+    "whom",
+    *WAYS_TO_NAME_TRACKS,
+    *OF_ONE_LOOK,
+}
 
 
 def test_every_option_is_a_key_and_every_key_an_option():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from musicsyncd.cli.figures import columns_of
 from musicsyncd.cli.output import plain
 from musicsyncd.cli.status_view import spread_us, status_lines, watch_header, watch_rows
+from musicsyncd.cli.watch import Watch
 
 
 def clock(offset=3.2e6, uncertainty=14.0, trip=310.0, jitter=22.0, loss=0.0, stamps="kernel"):
@@ -330,25 +331,21 @@ def test_watch_without_a_host_is_an_error(call, host):
     assert call("status", "--watch").exit_code == 1
 
 
-def test_live_view_on_a_terminal_shows_the_last_state_and_the_fault(host, monkeypatch, folder, environment):
-    from musicsyncd.cli import status as module
-
-    shown = []
-
-    def keep_showing(look, wait):
-        shown.append(plain(look()).splitlines())
-        host.answer("GET", "/api/status", {"error": "restarting"}, 503)
-        shown.append(plain(look()).splitlines())
-
-    host.answer("GET", "/api/status", STATUS)
-    monkeypatch.setattr("musicsyncd.cli.terminal.keep_showing", keep_showing)
+def watching(folder, accounts=()):
     from musicsyncd.config import NetworkConfig, Paths
     from musicsyncd.system.control_client import ControlClient
 
-    client = ControlClient(NetworkConfig(), Paths.find({}, state_dir=folder))
-    module._watch_live(client, 1.0)
-    assert shown[0] == view(STATUS)
-    assert shown[1] == [*view(STATUS), "", "! restarting"]
+    client = ControlClient(NetworkConfig(), Paths.find({}, state_dir=folder), local_only=True, other_sockets=())
+    return Watch(client, lambda: list(accounts), lambda: None)
+
+
+def test_live_view_on_a_terminal_shows_the_last_state_and_the_fault(host, folder):
+    host.answer("GET", "/api/status", STATUS)
+    watch = watching(folder)
+    seen = plain(watch.look()).splitlines()
+    assert [line for line in seen if "5 min, at most" not in line] == view(STATUS)
+    host.answer("GET", "/api/status", {"error": "restarting"}, 503)
+    assert plain(watch.look()).splitlines() == [*seen, "", "! restarting"]
 
 
 @pytest.mark.parametrize("styled", ["[bold]x", "\\[red]", "[/]"])

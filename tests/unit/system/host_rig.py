@@ -31,7 +31,31 @@ LEAD_NS = 20 * MS
 DAY_S = 1_800_000_000.0
 """What the clock of the day shows when the host's clock shows 0: in 2027."""
 
-_SAVING = ("save_room", "save_snapshot", "save_played", "save_peer", "remove_peer", "remove_room", "keep_track")
+DESCRIBED = {
+    "name": "den",
+    "version": "0.1.0",
+    "epoch": 1,
+    "address": "192.0.2.1",
+    "interfaces": ["eth0 192.0.2.1", "eth0 fe80::1%eth0"],
+    "port": 7783,
+    "uptime_s": 5.0,
+    "open": False,
+    "dropped": {"unsealed": 3},
+    "others": [{"name": "attic", "address": "192.0.2.8", "rooms": ["main"], "has_our_key": True}],
+}
+"""What a daemon says of its host."""
+
+_SAVING = (
+    "save_room",
+    "save_snapshot",
+    "save_played",
+    "save_peer",
+    "save_link",
+    "remove_link",
+    "remove_peer",
+    "remove_room",
+    "keep_track",
+)
 
 
 def on_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -92,7 +116,7 @@ class Host:
         self._opener = Opener(derive_key(KEYS.room_key, HOST_PURPOSE))
         self._sequences: dict[bytes, Sealer] = {}
         self.control = Control(
-            self.node, self.database, lambda: self.now_ns, boot_id, self._changed, lambda: {"name": "den"},
+            self.node, self.database, lambda: self.now_ns, boot_id, self._changed, lambda: dict(DESCRIBED),
             chance=random.Random(1), day_s=lambda: day_s + self.now_ns / S, **options,
         )  # fmt: skip
         self.control.open(room)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import aiohttp
 from host_rig import Host
 
 from musicsyncd.system.http_server import HttpServer
+from musicsyncd.system.links import Links
 
 TOKEN = "the room's token"
 KEYED = {"Authorization": f"Bearer {TOKEN}"}
@@ -38,10 +40,14 @@ class Client:
         await self.unix.close()
 
 
+def make_server(host: Host, token: str | None = TOKEN, **options: object) -> HttpServer:
+    return HttpServer(host.control, token, Links(host.database, os.urandom), **options)
+
+
 @asynccontextmanager
 async def serving(folder: Path, token: str | None = TOKEN):
     host = Host(folder)
-    server = HttpServer(host.control, token)
+    server = make_server(host, token)
     path = folder / "host.sock"
     await server.open(0, path)
     client = Client(host, server, path, server._runner.addresses[0][1])

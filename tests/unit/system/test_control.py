@@ -6,7 +6,7 @@ import asyncio
 import json
 
 import pytest
-from host_rig import BOOT, DAY_S, LEAD_NS, MS, RATE_HZ, TRACK_S, S, make_track, on_a_loop, running
+from host_rig import BOOT, DAY_S, DESCRIBED, LEAD_NS, MS, RATE_HZ, TRACK_S, S, make_track, on_a_loop, running
 
 from musicsyncd.errors import ConfigError, ControlError, MediaError, MusicSyncError
 from musicsyncd.protocol import wire
@@ -516,7 +516,7 @@ async def test_the_host_describes_itself_in_a_few_words(tmp_path, album):
         host.control.make_room("attic")
         await host.control.play("main", album[:1])
         assert host.control.describe() == "1 of 2 rooms play, 1 speakers are here"
-        assert host.control.status()["host"] == {"name": "den"}
+        assert host.control.status()["host"] == DESCRIBED
         assert host.database.rooms()[1].snapshot["boot_id"] == BOOT
 
 

@@ -14,6 +14,7 @@ from musicsyncd.playback.timeline import Track
 from musicsyncd.playback.transport import Transport
 from musicsyncd.system import database as module
 from musicsyncd.system.database import MAX_ROOMS, Database, SavedPeer, SavedRoom
+from musicsyncd.system.rows import entry_row
 from musicsyncd.system.schema import STEPS
 
 TRACK = Track(bytes(range(32)), 1234, 44_100, 441_000, 2)
@@ -187,7 +188,7 @@ def test_a_file_of_the_first_version_is_taken_over_with_all_that_is_in_it(file):
     old.execute("INSERT INTO meta VALUES (1, X'0102030405060708', 41)")
     old.execute("INSERT INTO rooms VALUES ('main', 30, 1, '{\"mode\":\"stopped\"}', 6, '[5,1]')")
     for entry in ENTRIES:
-        old.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)", module._entry_row("main", entry))
+        old.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)", entry_row("main", entry))
     old.execute(f"PRAGMA application_id = {module.APPLICATION_ID}")
     old.execute("PRAGMA user_version = 1")
     old.close()
@@ -199,7 +200,7 @@ def test_a_file_of_the_first_version_is_taken_over_with_all_that_is_in_it(file):
     database.save_played("main", PLAYED)
     again = reopened(database, file)
     assert again.played("main") == PLAYED
-    assert again._connection.execute("PRAGMA user_version").fetchone() == (2,)
+    assert again._connection.execute("PRAGMA user_version").fetchone() == (3,)
     again.close()
 
 
@@ -279,13 +280,13 @@ def test_hashes_are_bounded_and_the_oldest_go_first(opened, monkeypatch):
     assert known == [0, 2, 3]
 
 
-@pytest.mark.parametrize("version", [3, 7])
+@pytest.mark.parametrize("version", [4, 7])
 def test_a_newer_database_is_refused_and_left_alone(opened, file, version):
     opened.next_epoch()
     opened._connection.execute(f"PRAGMA user_version = {version}")
     opened.close()
     before = file.read_bytes()
-    line = rf"written by a newer musicsyncd \(version {version}, this one knows 2\): upgrade, or move .* away"
+    line = rf"written by a newer musicsyncd \(version {version}, this one knows 3\): upgrade, or move .* away"
     with pytest.raises(ConfigError, match=line):
         Database(file)
     assert file.read_bytes() == before

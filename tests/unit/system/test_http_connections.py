@@ -54,7 +54,7 @@ class Transport:
         self._info = {"socket": Socket(uid), "peername": (address, 5000), "sockname": ("192.0.2.1", 7783)}
 
     def get_extra_info(self, name: str) -> object:
-        return self._info[name]
+        return self._info.get(name)
 
     def abort(self) -> None:
         self.aborted = True
@@ -172,8 +172,8 @@ def test_a_strangers_time_ends_with_its_first_request_that_is_let_in(monkeypatch
 
 
 def test_who_is_at_the_other_end():
-    assert caller_of(Transport("::ffff:192.0.2.7")) == Caller(False, "192.0.2.7")
-    assert caller_of(Transport("fe80::1%eth0")) == Caller(False, "fe80::1%eth0")
+    assert caller_of(Transport("::ffff:192.0.2.7")) == Caller(False, "192.0.2.7", 7783)
+    assert caller_of(Transport("fe80::1%eth0")) == Caller(False, "fe80::1%eth0", 7783)
     assert caller_of(Transport(uid=0)) == LOCAL
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,8 +14,10 @@ from musicsyncd.system.http_guard import (
     LOCAL,
     REFUSALS_AT_ONCE,
     REQUESTS_AT_ONCE,
+    ROLES,
     Caller,
     Guard,
+    Public,
     Rate,
     own_names,
     plain_address,
@@ -21,7 +25,7 @@ from musicsyncd.system.http_guard import (
 
 PORT = 7783
 NAMES = ("den", "den.local", "localhost")
-FAR = Caller(False, "192.0.2.7")
+FAR = Caller(False, "192.0.2.7", PORT)
 HOST = ("Host", f"192.0.2.1:{PORT}")
 KEY = ("Authorization", "Bearer right")
 
@@ -36,13 +40,18 @@ class Clock:
         return self.now_s
 
 
-def judged(*headers: tuple[str, str], guard: Guard | None = None, caller: Caller = FAR, path: str = "/api/status"):
+def seen(*headers: tuple[str, str], guard: Guard, caller: Caller = FAR, path: str = "/api/status", method: str = "GET"):
+    """Return what the guard says of a request."""
+    return guard.judge(caller, method, path, CIMultiDict(headers))
+
+
+def judged(*headers: tuple[str, str], guard: Guard | None = None, **options):
     """Return the status of the refusal, or None."""
-    guard = guard or Guard(("right",), NAMES, Clock())
-    refusal = guard.judge(caller, PORT, path, CIMultiDict(headers))
-    if refusal is not None:
-        assert "\n" not in refusal.line
-    return None if refusal is None else refusal.status
+    found = seen(*headers, guard=guard or Guard(("right",), NAMES, Clock()), **options)
+    if isinstance(found, Caller):
+        return None
+    assert "\n" not in found.line
+    return found.status
 
 
 # -- Host ------------------------------------------------------------------------------------------
@@ -108,8 +117,12 @@ def test_a_host_that_is_missing_or_there_twice_is_misdirected():
 
 def test_the_port_of_http_needs_not_be_written():
     guard = Guard(("right",), NAMES, Clock())
-    assert guard.judge(FAR, 80, "/", CIMultiDict([("Host", "den"), KEY])) is None
-    assert guard.judge(FAR, 80, "/", CIMultiDict([("Host", "den"), ("Origin", "http://den:80"), KEY])) is None
+    caller = replace(FAR, port=80)
+    assert judged(("Host", "den"), KEY, guard=guard, caller=caller) is None
+    assert judged(("Host", "den"), ("Origin", "http://den:80"), KEY, guard=guard, caller=caller) is None
+    secure = replace(FAR, port=443, secure=True)
+    assert judged(("Host", "den"), ("Origin", "https://den"), KEY, guard=guard, caller=secure) is None
+    assert judged(("Host", "den"), ("Origin", "http://den:443"), KEY, guard=guard, caller=secure) == 403
 
 
 @pytest.mark.parametrize("path", ["http://192.0.2.1:7783/api/status", "192.0.2.1:7783", "*", ""])
@@ -195,6 +208,99 @@ def test_while_the_key_changes_both_tokens_are_taken_and_afterwards_one():
     assert judged(HOST, KEY, guard=guard) == 401
 
 
+# -- links and pages -------------------------------------------------------------------------------
+
+LINKS = {"ADA": ("guest", "L1"), "EAR": ("listen", "L2")}
+ORIGIN = ("Origin", f"http://{HOST[1]}")
+ADA = ("Cookie", f"other=1; musicsyncd-{PORT}=ADA; broken")
+PUBLIC = Public(frozenset({("GET", "/"), ("POST", "/api/sign-in")}), frozenset({("GET", "/healthz")}))
+
+
+def linked() -> Guard:
+    return Guard(("right",), NAMES, Clock(), entitled=LINKS.get, public=PUBLIC)
+
+
+def test_each_token_has_its_role_and_is_known_by_its_link():
+    for headers, expected in (
+        ((KEY,), ("control", "")),
+        ((("Authorization", "Bearer ADA"),), ("guest", "L1")),
+        ((ADA,), ("guest", "L1")),
+        ((("Cookie", f"musicsyncd-{PORT}=EAR"),), ("listen", "L2")),
+    ):
+        found = seen(HOST, *headers, guard=linked())
+        assert (found.role, found.link_id) == expected
+    assert seen(HOST, guard=Guard(None, NAMES, Clock())).role == "control"
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        "musicsyncd=ADA",
+        f"musicsyncd-{PORT + 1}=ADA",
+        f"musicsyncd-{PORT}=",
+        f"musicsyncd-{PORT}=right",
+        f"musicsyncd-{PORT}=ada ADA",
+        f"musicsyncd-{PORT}=EVE; musicsyncd-{PORT}=ADA",
+        "x" * 5000 + f"; musicsyncd-{PORT}=ADA",
+    ],
+)
+def test_any_other_cookie_opens_nothing(cookie):
+    assert judged(HOST, ("Cookie", cookie), guard=linked()) == 401
+
+
+def test_a_revoked_link_is_told_from_none_and_a_wrong_key_is_not_helped_by_a_cookie():
+    old = seen(HOST, ("Cookie", f"musicsyncd-{PORT}=EVE"), guard=linked())
+    assert "revoked" in old.line
+    assert seen(HOST, guard=linked()).line == "the room's key is needed"
+    assert judged(HOST, ADA, ("Authorization", "Bearer wrong"), guard=linked()) == 401
+    assert judged(HOST, ADA, ADA, guard=linked()) == 401
+
+
+def test_a_cookie_changes_something_or_opens_a_socket_only_for_a_page_of_this_host():
+    upgrade = ("Upgrade", "websocket")
+    for method, more in (("POST", ()), ("DELETE", ()), ("GET", (upgrade,))):
+        assert judged(HOST, ADA, *more, guard=linked(), method=method) == 403
+        assert judged(HOST, ADA, ("Origin", "http://192.0.2.1:80"), *more, guard=linked(), method=method) == 403
+        assert judged(HOST, ADA, ORIGIN, *more, guard=linked(), method=method) is None
+        assert judged(HOST, KEY, *more, guard=linked(), method=method) is None
+    assert judged(HOST, ADA, guard=linked()) is None
+
+
+def test_what_is_public_needs_no_token_and_gives_no_role():
+    assert seen(HOST, guard=linked(), path="/?x=1").role == "none"
+    assert seen(HOST, ADA, guard=linked(), path="/").role == "guest"
+    assert seen(HOST, ("Cookie", f"musicsyncd-{PORT}=EVE"), guard=linked(), path="/").role == "none"
+    assert seen(HOST, ORIGIN, guard=linked(), path="/api/sign-in", method="POST").role == "none"
+    assert judged(HOST, ("Origin", "http://evil.example"), guard=linked(), path="/api/sign-in", method="POST") == 403
+    assert judged(HOST, guard=linked(), path="/", method="POST") == 401
+    assert judged(HOST, guard=linked(), path="/web/..%2fx") == 401
+    assert judged(("Host", "evil.example:7783"), guard=linked(), path="/") == 421
+    # By a link on another site's page one gets here.
+    assert judged(HOST, ("Sec-Fetch-Site", "cross-site"), guard=linked(), path="/") is None
+    assert judged(HOST, ("Sec-Fetch-Site", "cross-site"), ADA, guard=linked()) == 403
+
+
+def test_health_is_told_without_a_token_on_this_machine_only():
+    for address, status in (("127.0.0.1", None), ("::1", None), ("127.8.9.1", None), ("192.0.2.7", 401), ("", 401)):
+        assert judged(HOST, guard=linked(), path="/healthz", caller=Caller(False, address, PORT)) == status
+    assert judged(HOST, KEY, guard=linked(), path="/healthz") is None
+
+
+def test_roles_include_those_before_them():
+    assert [[Caller(False, "", role=one).may(other) for other in ROLES] for one in ROLES] == [
+        [True, False, False, False],
+        [True, True, False, False],
+        [True, True, True, False],
+        [True, True, True, True],
+    ]
+
+
+def test_what_is_public_has_the_rate_of_all_requests():
+    guard = linked()
+    found = [judged(HOST, guard=guard, path="/") for _ in range(REQUESTS_AT_ONCE + 1)]
+    assert found == [None] * REQUESTS_AT_ONCE + [429]
+
+
 # -- the Unix socket -------------------------------------------------------------------------------
 
 
@@ -217,14 +323,14 @@ def test_who_is_refused_too_often_is_told_to_wait_and_the_right_token_from_there
     clock = Clock()
     guard = Guard(("right",), NAMES, clock)
     wrong = CIMultiDict([HOST, ("Authorization", "Bearer wrong")])
-    statuses = [guard.judge(FAR, PORT, "/", wrong).status for _ in range(REFUSALS_AT_ONCE + 3)]
+    statuses = [guard.judge(FAR, "GET", "/", wrong).status for _ in range(REFUSALS_AT_ONCE + 3)]
     assert statuses == [401] * REFUSALS_AT_ONCE + [429] * 3
-    refusal = guard.judge(FAR, PORT, "/", wrong)
+    refusal = guard.judge(FAR, "GET", "/", wrong)
     assert (refusal.status, refusal.retry_after_s) == (429, 6)
     assert refusal.line == "the room's key is needed; too many requests came from this address: wait a moment"
     assert judged(("Host", "evil.example:7783"), guard=guard) == 429
     assert judged(HOST, KEY, guard=guard) is None
-    assert judged(HOST, guard=guard, caller=Caller(False, "192.0.2.8")) == 401
+    assert judged(HOST, guard=guard, caller=Caller(False, "192.0.2.8", PORT)) == 401
     clock.now_s += refusal.retry_after_s
     assert judged(HOST, guard=guard) == 401
     assert judged(HOST, guard=guard) == 429
@@ -237,7 +343,7 @@ def test_commands_have_a_rate_for_each_source_and_media_one_of_their_own():
         assert judged(HOST, KEY, guard=guard) is None
     assert judged(HOST, KEY, guard=guard) == 429
     assert judged(HOST, KEY, guard=guard, path=f"/media/{'0' * 64}") is None
-    assert judged(HOST, KEY, guard=guard, caller=Caller(False, "192.0.2.8")) is None
+    assert judged(HOST, KEY, guard=guard, caller=Caller(False, "192.0.2.8", PORT)) is None
     clock.now_s += 0.011
     assert judged(HOST, KEY, guard=guard) is None
     assert judged(HOST, KEY, guard=guard) == 429

@@ -405,7 +405,7 @@ def test_it_is_begun_on_the_hosts_own_machine_and_the_old_token_ends_with_it(tmp
         client.host.control.key = rig.change = change
         for method, path in (("POST", "/api/key/rotate"), ("GET", "/api/key")):
             status, answer = await client.ask(method, path, **bearer(KEYS))
-            assert (status, answer) == (400, {"error": "the key is changed on the host's own machine only"})
+            assert (status, answer) == (403, {"error": "this is done on the host's own machine only"})
         assert client.host.node.rotation is None
 
         async def let_in(keys):

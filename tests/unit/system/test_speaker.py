@@ -751,3 +751,32 @@ def test_what_is_on_this_machine_is_waited_for_and_not_fetched(rig, tmp_path):
     run(rig, test)
     assert own.closed
     assert list((tmp_path / "other").iterdir()) == []
+
+
+# -- what is told to this machine --------------------------------------------------------------
+
+
+def test_what_is_known_of_the_card_and_of_the_tracks_is_told(rig):
+    async def test(speaker):
+        assert speaker.card() is None
+        await speaker.open()
+        track = rig.put_track()
+        speaker.follow(playing(track))
+        await heard(rig)
+        rig.card.underruns = 3
+        told = speaker.card()
+        assert (told["output"], told["rate_hz"], told["channels"], told["underruns"]) == ("test card", RATE, 2, 3)
+        assert told["tells_its_time"]
+        assert abs(told["card_ppm"]) < 300.0
+        assert told["uncertainty_us"] > 0.0
+        assert speaker.held_bytes() == track.size_bytes
+        missing = Track(b"m" * 32, 100_000, RATE, 600 * RATE, 2)
+        speaker.follow(playing(missing))
+        speaker.look_ahead()
+        told = speaker.media()
+        assert (told["tracks"], told["missing_bytes"], told["cache_max_bytes"]) == (1, 100_000, 1 << 24)
+        rig.card.alive = False
+        speaker._output = None
+        assert speaker.card() is None
+
+    run(rig, test)

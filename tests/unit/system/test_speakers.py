@@ -282,6 +282,7 @@ def test_the_status_of_an_idle_room(tmp_path):
         {
             "name": "main",
             "mode": "stopped",
+            "moving": False,
             "volume": 100,
             "muted": False,
             "revision": 1,
