@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from musicsyncd.errors import ConfigError
+from musicsyncd.hook_config import HookConfig
 
 APP_NAME = "musicsyncd"
 
@@ -375,6 +376,7 @@ class PeerConfig:
             that is less.
         library: absolute paths of folders with music of its own, which it need not fetch.
         open: no key.
+        hooks: what it runs when sound begins and ends.
     """
 
     name: str = field(default_factory=default_name)
@@ -390,6 +392,7 @@ class PeerConfig:
     cache_mib: int | None = None
     library: tuple[str, ...] = ()
     open: bool = False
+    hooks: HookConfig = field(default_factory=HookConfig)
 
     def __post_init__(self) -> None:
         check_name("peer", self.name)

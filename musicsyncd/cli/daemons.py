@@ -9,8 +9,16 @@ import click
 
 from musicsyncd import config as configuration
 from musicsyncd.cli import options
-from musicsyncd.cli.framework import Command
+from musicsyncd.cli.framework import Command, rereader
 from musicsyncd.config import HostConfig, PeerConfig
+from musicsyncd.errors import ConfigError
+from musicsyncd.hook_config import (
+    MAX_HOOK_TIMEOUT_S,
+    MAX_SILENCE_AFTER_S,
+    MIN_HOOK_TIMEOUT_S,
+    HookConfig,
+    parse_command,
+)
 
 _NAME_HELP = "For people; this machine's host name by default."
 
@@ -45,6 +53,21 @@ def _tracks(given: tuple[str, ...]) -> tuple[str, ...]:
         return _absolute(given)
     listed = click.get_current_context().lookup_default("tracks")
     return tuple(listed) if listed else ()
+
+
+def _command(context: click.Context, param: click.Parameter, value: Any) -> tuple[str, ...]:  # noqa: ANN401 - click's own
+    """Return the words of a command: it is a text, or in the configuration file a list of words too."""
+    try:
+        return parse_command(value or "")
+    except ConfigError as error:
+        raise click.BadParameter(str(error), context, param) from None
+
+
+def _set_verbose(verbose: bool) -> None:
+    """Log as much as the configuration says by now."""
+    from musicsyncd.system import log
+
+    log.set_verbose(verbose)
 
 
 @click.command(
@@ -114,44 +137,43 @@ Examples:
 )
 @options.verbose_option
 @options.host_options
-def host(
-    tracks: tuple[str, ...],
-    library: tuple[str, ...],
-    speaker: bool,
-    room: str,
-    name: str | None,
-    verbose: bool,
-    replaygain: str,
-    replaygain_preamp_db: float,
-    after_restart: configuration.AfterRestart,
-    tls: bool,
-    tls_port: int | None,
-) -> None:
+def host(verbose: bool, **settings: Any) -> None:  # noqa: ANN401 - one for one
     """Run the host: it decides what plays and when.
 
     Tracks and folders that are given play at once, and what was in the queue follows them; without any,
     everything is as it was left: music that was stopped with the host goes on where it faded out, and music that
     a crash or a power cut broke off as --after-restart says. The room's key is made at the first start.
     """
-    config = HostConfig(
+    config = _host_config(**settings)
+    from musicsyncd.system import host_daemon, log
+
+    log.set_up(verbose=verbose)
+    host_daemon.run(config, rereader(_host_again))
+
+
+def _host_again(verbose: bool, **settings: Any) -> HostConfig:  # noqa: ANN401 - as above
+    config = _host_config(**settings)
+    _set_verbose(verbose)
+    return config
+
+
+def _host_config(
+    tracks: tuple[str, ...],
+    library: tuple[str, ...],
+    name: str | None,
+    tls_port: int | None,
+    **settings: Any,  # noqa: ANN401 - as above
+) -> HostConfig:
+    return HostConfig(
         name=configuration.default_name() if name is None else name,
         network=options.network_config(),
         paths=options.paths(),
         tracks=_tracks(tracks),
         library=_absolute(library),
-        room=room,
-        speaker=speaker,
         open=options.without_key(),
-        replaygain=replaygain,
-        replaygain_preamp_db=replaygain_preamp_db,
-        after_restart=after_restart,
-        tls=tls,
         given_tls_port=tls_port,
+        **settings,
     )
-    from musicsyncd.system import host_daemon, log
-
-    log.set_up(verbose=verbose)
-    host_daemon.run(config)
 
 
 @click.command(
@@ -225,24 +247,79 @@ Examples:
     envvar="MUSICSYNCD_LIBRARY",
     help="Folder with music of this machine: what is in it is not fetched; may be repeated.",
 )
+@click.option(
+    "--on-sound",
+    type=click.UNPROCESSED,
+    callback=_command,
+    metavar="COMMAND",
+    envvar="MUSICSYNCD_ON_SOUND",
+    help="Run this when there is something to play, as to switch an amplifier on. No shell sees it.",
+)
+@click.option(
+    "--on-silence",
+    type=click.UNPROCESSED,
+    callback=_command,
+    metavar="COMMAND",
+    envvar="MUSICSYNCD_ON_SILENCE",
+    help="Run this when there has been nothing to play for a while, and at the end of the daemon.",
+)
+@click.option(
+    "--silence-after-s",
+    type=click.FloatRange(0.0, MAX_SILENCE_AFTER_S),
+    metavar="S",
+    default=HookConfig().silence_after_s,
+    show_default=True,
+    envvar="MUSICSYNCD_SILENCE_AFTER_S",
+    help="How long that while is.",
+)
+@click.option(
+    "--hook-timeout-s",
+    type=click.FloatRange(MIN_HOOK_TIMEOUT_S, MAX_HOOK_TIMEOUT_S),
+    metavar="S",
+    default=HookConfig().timeout_s,
+    show_default=True,
+    envvar="MUSICSYNCD_HOOK_TIMEOUT_S",
+    help="Such a command is killed when it takes longer.",
+)
 @options.verbose_option
 @options.peer_options
-def peer(
-    name: str | None,
-    join: str | None,
-    rate: int | None,
-    library: tuple[str, ...],
-    verbose: bool,
-    **settings: Any,  # noqa: ANN401 - one for one
-) -> None:
+def peer(join: str | None, verbose: bool, **settings: Any) -> None:  # noqa: ANN401 - one for one
     """Run a speaker: it plays what the host says, in step with all others.
 
     It needs the room's key, unless it runs as the host's user on the host's machine: give it the host's join code
     once, with --join or `musicsyncd key join`.
+
+    A command for --on-sound or --on-silence finds MUSICSYNCD_EVENT (sound or silence), MUSICSYNCD_NAME and
+    MUSICSYNCD_ROOM in its environment. In the configuration file it is a text, or a list of its words. A volume of 0
+    is no silence.
     """
     if join is not None:
         _take_join_code(join)
-    config = PeerConfig(
+    config = _peer_config(**settings)
+    from musicsyncd.system import log, peer_daemon
+
+    log.set_up(verbose=verbose)
+    peer_daemon.run(config, rereader(_peer_again))
+
+
+def _peer_again(join: str | None, verbose: bool, **settings: Any) -> PeerConfig:  # noqa: ANN401 - as above
+    # The code was for the start: the room may have had a newer key since.
+    config = _peer_config(**settings)
+    _set_verbose(verbose)
+    return config
+
+
+def _peer_config(
+    name: str | None,
+    rate: int | None,
+    library: tuple[str, ...],
+    on_sound: tuple[str, ...],
+    on_silence: tuple[str, ...],
+    silence_after_s: float,
+    hook_timeout_s: float,
+    **settings: Any,  # noqa: ANN401 - as above
+) -> PeerConfig:
+    return PeerConfig(
         name=configuration.default_name() if name is None else name,
         network=options.network_config(),
         paths=options.paths(),
@@ -250,9 +327,6 @@ def peer(
         rate_hz=rate,
         library=_absolute(library),
         open=options.without_key(),
+        hooks=HookConfig(on_sound, on_silence, silence_after_s, hook_timeout_s),
         **settings,
     )
-    from musicsyncd.system import log, peer_daemon
-
-    log.set_up(verbose=verbose)
-    peer_daemon.run(config)

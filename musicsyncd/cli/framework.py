@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -32,6 +32,10 @@ NETWORK_OPTIONS = frozenset(
 """Parameters that stand under a heading of their own at the end of each command's help."""
 
 _FILE_KEY = "musicsyncd.config_file"
+_ASKED_KEY = "musicsyncd.asked_file"
+_WORDS_KEY = "musicsyncd.words"
+
+T = TypeVar("T")
 
 
 class Command(click.Command):
@@ -49,6 +53,11 @@ class Command(click.Command):
                 help="Configuration file.",
             )
         )
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the words of the call, for :func:`rereader`."""
+        ctx.meta[_WORDS_KEY] = tuple(args)
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the command's own options first, then those for finding host, key and files."""
@@ -180,21 +189,22 @@ def _say(message: str) -> int:
 
 def _refuse_parameter(error: click.BadParameter) -> int:
     """Say what is wrong with an option; where it came from the file, say that instead of how to call."""
+    in_file = _fault_in_file(error)
+    if in_file:
+        return _say(in_file)
+    error.show()
+    return error.exit_code
+
+
+def _fault_in_file(error: click.BadParameter) -> str:
+    """Return what is wrong with a value of the configuration file; empty when it did not come from there."""
     context, param = error.ctx, error.param
-    from_file = (
-        context is not None
-        and param is not None
-        and param.name is not None
-        and context.get_parameter_source(param.name) is ParameterSource.DEFAULT_MAP
-    )
-    if not from_file:
-        error.show()
-        return error.exit_code
-    assert context is not None
-    assert param is not None
-    assert param.name is not None
+    if context is None or param is None or param.name is None:
+        return ""
+    if context.get_parameter_source(param.name) is not ParameterSource.DEFAULT_MAP:
+        return ""
     key = param.name.replace("_", "-")
-    return _say(f"{context.meta.get(_FILE_KEY)}: {key!r} for [{_section(context)}]: {error.message}")
+    return f"{context.meta.get(_FILE_KEY)}: {key!r} for [{_section(context)}]: {error.message}"
 
 
 def _section(context: click.Context) -> str:
@@ -206,13 +216,13 @@ def _section(context: click.Context) -> str:
 
 def remember_file(context: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
     """Keep the root's ``--config`` for the command that follows."""
-    context.meta[_FILE_KEY] = value
+    context.meta[_ASKED_KEY] = value
     return value
 
 
 def _take_file(context: click.Context, param: click.Parameter, value: Path | None) -> None:
     """Read the configuration file before any other option of a command is looked at."""
-    file = value or context.meta.get(_FILE_KEY)
+    file = value or context.meta.get(_ASKED_KEY)
     try:
         settings = _settings(context, file)
     except ConfigError:
@@ -236,3 +246,28 @@ def file_of(context: click.Context) -> Path | None:
     """Return the configuration file that was read for a command."""
     found = context.meta.get(_FILE_KEY)
     return found if isinstance(found, Path) else None
+
+
+def rereader(make: Callable[..., T]) -> Callable[[], T]:
+    """Return what takes the running command's call once more, against the configuration file as it is by then.
+
+    Args:
+        make: is given the values of the command's parameters, in a context of its own.
+
+    What is returned may be called in any thread, and raises ConfigError where the file cannot be used.
+    """
+    context = click.get_current_context()
+    words = context.meta[_WORDS_KEY]
+
+    def reread() -> T:
+        try:
+            with context.command.make_context(context.info_name, list(words), parent=context.parent) as anew:
+                return make(**anew.params)
+        except click.BadParameter as error:
+            raise ConfigError(_fault_in_file(error) or error.format_message()) from None
+        except click.ClickException as error:
+            raise ConfigError(error.format_message()) from None
+        except OSError as error:  # A folder that may not be looked into.
+            raise ConfigError(f"cannot read the configuration file: {error.strerror}") from None
+
+    return reread

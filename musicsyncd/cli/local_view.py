@@ -34,6 +34,8 @@ def local_lines(accounts: Sequence[Json], columns: int) -> list[Line]:
         lines += output.lines_of(table, widths, gap)
         lines += [_host_line(object_at(account, "host")), *_sound_lines(account), _network_line(account)]
         lines += _media_lines(object_at(account, "media"))
+        fault = text_at(object_at(account, "hooks"), "fault")
+        lines += [Line.of("  hooks    ", Cell(fault, "bad"))] if fault else []
     return lines
 
 

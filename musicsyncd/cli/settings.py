@@ -29,6 +29,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "true or false": (bool,),
     "a list of texts": (str, list),
     "a list of paths": (str, list),
+    "a command": (str, list),
 }
 
 COMMON: dict[str, str] = {
@@ -69,6 +70,10 @@ SECTIONS: dict[str, dict[str, str]] = {
         "channels": "a text",
         "cache-mib": "a whole number",
         "library": "a list of paths",
+        "on-sound": "a command",
+        "on-silence": "a command",
+        "silence-after-s": "a number",
+        "hook-timeout-s": "a number",
     },
     "key": {"qr": "true or false"},
     "link": {"qr": "true or false"},

@@ -90,10 +90,12 @@ class DecodeAhead:
 
     Attributes:
         faults: by content id, one line on each wanted track that does not play as it should.
+        busy: the track that is being decoded, or waited for, and since when by the monotonic clock; None for neither.
     """
 
     def __init__(self, opener: Callable[[Track], ByteSource], channels: int) -> None:
         self.faults: dict[bytes, str] = {}
+        self.busy: tuple[Track, int] | None = None
         self._opener = opener
         self._channels = channels
         self._plan: tuple[tuple[Track, range], ...] = ()
@@ -133,6 +135,11 @@ class DecodeAhead:
         buffer = self._buffers.get(track.content_id)
         return buffer is not None and buffer.ready(frame)
 
+    @property
+    def alive(self) -> bool:
+        """Whether the decoding thread is there."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """Stop, within a second, whatever the thread is waiting for."""
         with self._lock:
@@ -153,7 +160,9 @@ class DecodeAhead:
             if self._job is None:
                 self._wake.wait(ns_to_s(RETRY_DURATION_NS) / 4 if self._retry_at_ns else None)
             else:
+                self.busy = (self._job.track, time.monotonic_ns())
                 self._decode(self._job)
+                self.busy = None
         for content_id in list(self._files):
             self._shut(content_id)
 

@@ -102,6 +102,14 @@ class Store:
         except OSError as error:
             raise MediaError(f"the cache {folder} cannot be used: {error.strerror or error}") from None
 
+    def resize(self, max_bytes: int | None) -> None:
+        """Hold no more than this from now on, as the constructor takes it; what is too much goes with the next track.
+
+        Raises:
+            OSError: the folder cannot be read. Not for an event loop.
+        """
+        self.max_bytes = self._spare() if max_bytes is None else max_bytes
+
     def open(self, track: Track) -> StoredTrack:
         """Return a track's place in the cache, the same object for the same track as long as anyone holds it.
 

@@ -14,6 +14,7 @@ import logging
 import math
 import os
 import re
+import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -309,9 +310,17 @@ class PortAudioOutput:
 
 
 def _hurry() -> None:
-    """Give the calling thread real-time priority, where this user may have it; quietly without where not."""
-    with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(_PRIORITY))
+    """Give the calling thread real-time priority, as much as this user may have; quietly none where that is none.
+
+    This thread alone: what it starts, a thread or a process, begins as an ordinary one (``SCHED_RESET_ON_FORK``).
+    """
+    # Without the privilege, RLIMIT_RTPRIO says how much (sched(7)); with it, the limit does not count.
+    limit = resource.getrlimit(resource.RLIMIT_RTPRIO)[0]
+    for priority in dict.fromkeys((_PRIORITY, min(_PRIORITY, limit))):
+        if priority > 0:
+            with contextlib.suppress(OSError):
+                os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
+                return
 
 
 def _ask_for_short_periods(sounddevice: Any, periods: int) -> None:  # noqa: ANN401 - the module has no types

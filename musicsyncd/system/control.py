@@ -330,9 +330,12 @@ class Control:
 
     def describe(self) -> str:
         """Return in a few words what this host does."""
-        playing = sum(room.transport.mode == "playing" for room in self.rooms)
+        playing = [room for room in self.rooms if room.transport.mode == "playing"]
         here = sum(info is not None and info.present for _, info in self.speakers.all())
-        return f"{playing} of {len(self.rooms)} rooms play, {here} speakers are here"
+        plays = f"plays in {len(playing)} of {len(self.rooms)} rooms" if playing else "silent"
+        if len(playing) == 1:
+            plays = f"{what_plays(playing[0])} in room {playing[0].name}"
+        return f"{plays}, {here} {'speaker is' if here == 1 else 'speakers are'} here"
 
     def status(self) -> dict[str, Any]:
         """Return the rooms and speakers for programs."""

@@ -7,7 +7,10 @@ import contextlib
 import dataclasses
 import logging
 import os
+import signal
 import sys
+from asyncio.subprocess import Process
+from collections.abc import Callable
 from functools import partial
 
 from musicsyncd import __version__
@@ -29,8 +32,10 @@ from musicsyncd.system.library_index import LibraryIndex
 from musicsyncd.system.links import Links
 from musicsyncd.system.monotonic import boot_identity, now_ns
 from musicsyncd.system.readying import PREPARE_AHEAD
+from musicsyncd.system.reloading import changed_keys, on_hangup, reload_for_ever
 from musicsyncd.system.supervision import (
     DIES_WITH_PARENT,
+    SYSTEMDS_OWN,
     Watchdog,
     claim,
     notify,
@@ -41,7 +46,7 @@ from musicsyncd.system.supervision import (
 )
 from musicsyncd.system.tls import Tls, load_tls
 from musicsyncd.system.udp import Network
-from musicsyncd.units import ns_to_s
+from musicsyncd.units import NS_PER_S, ns_to_s
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +56,16 @@ _SPEAKER_AGAIN_AFTER_S = 2.0
 _SPEAKER_AGAIN_AT_MOST_S = 60.0
 _SPEAKER_WELL_AFTER_S = 60.0
 
+_OVERDUE_NS = 5 * NS_PER_S
+"""What the protocol had to do by then and did not: its timer stands still, and with it the beacons."""
+
+_ASK_EVERY_S = 5.0
+_UNANSWERED_NS = 15 * NS_PER_S
+"""For so long the HTTP server gave no answer to the host itself, three times asked."""
+
+_AT_ONCE = frozenset(("library", "replaygain", "replaygain-preamp-db", "after-restart"))
+"""Keys of the configuration that a running host takes over; the last of them counts at a start anyway."""
+
 
 class HostDaemon:
     """A host.
@@ -59,10 +74,18 @@ class HostDaemon:
         config: what it was told.
         database: its state.
         keys: of its rooms.
+        reread: returns what it would be told if it started now; called in a thread; ConfigError where it cannot be.
     """
 
-    def __init__(self, config: HostConfig, database: Database, keys: HostKeys) -> None:
+    def __init__(
+        self,
+        config: HostConfig,
+        database: Database,
+        keys: HostKeys,
+        reread: Callable[[], HostConfig] | None = None,
+    ) -> None:
         self._config = config
+        self._reread = reread or (lambda: config)
         self._database = database
         self._epoch = database.next_epoch()
         self._started_ns = now_ns()
@@ -84,11 +107,12 @@ class HostDaemon:
             describe=self._describe,
             after_restart=config.after_restart,
         )
-        self._control.preparer.loudness = Loudness(config.replaygain, config.replaygain_preamp_db)
+        self._control.preparer.loudness = _loudness(config)
         self._control.preparer.convert_into(config.paths.cache_dir / "converted", self._in_use)
-        if config.library:
-            index = LibraryIndex(config.paths.state_dir / "host" / "library.sqlite3")
-            self._control.library = LibraryControl(index, Librarian(config.library, index))
+        self._library: LibraryControl | None = None
+        self._have_library(config.library)
+        self._speaker: Process | None = None
+        self._answered_ns = now_ns()
         token = None if config.open else http_token(keys.room_key)
         self._server = HttpServer(self._control, token, Links(database, os.urandom), _tls(config))
         if not config.open:
@@ -105,6 +129,7 @@ class HostDaemon:
             MusicSyncError: when it cannot start.
         """
         stop = on_stop_signals()
+        hangup = on_hangup(stop)
         # The TCP port first: it tells whether another host runs here.
         await self._server.open(self._config.network.port, self._config.paths.control_socket)
         try:
@@ -115,13 +140,14 @@ class HostDaemon:
             if self._config.tracks:
                 log.info("%s", await self._control.begin(self._config.room, self._config.tracks))
             settle_memory()
-            if self._control.library is not None:
-                self._control.library.open()
-            notify("READY=1\nSTATUS=serving")
+            if self._library is not None:
+                self._library.open()
+            notify("READY=1")
+            self._answered_ns = now_ns()
             log.info("host %s serves on port %d", self._config.name, self._config.network.port)
             if self._config.tls:
                 log.info("and with TLS on port %d: `musicsyncd link` shows the fingerprint", self._config.tls_port)
-            work = [self._tick_for_ever()]
+            work = [self._tick_for_ever(), self._ask_for_ever(), reload_for_ever(hangup, self._reload)]
             if self._config.speaker:
                 work.append(self._speaker_for_ever())
             await until_stopped(stop, *work)
@@ -129,16 +155,47 @@ class HostDaemon:
             notify("STOPPING=1")
             await self._leave()
 
+    def _have_library(self, folders: tuple[str, ...]) -> None:
+        """Keep a library of these folders; none without any."""
+        if self._library is not None:
+            self._library.set_folders(folders)
+        elif folders:
+            index = LibraryIndex(self._config.paths.state_dir / "host" / "library.sqlite3")
+            self._library = LibraryControl(index, Librarian(folders, index))
+        self._control.library = self._library if folders else None
+
+    async def _reload(self) -> set[str]:
+        """Take the configuration over as far as the music goes on, and return the keys that wait for the next start.
+
+        Raises:
+            MusicSyncError: it cannot be read, or the library cannot be opened.
+        """
+        old, new = self._config, await asyncio.to_thread(self._reread)
+        changed = changed_keys(old, new)
+        if "library" in changed:
+            is_first = self._library is None
+            self._have_library(new.library)
+            if is_first and self._library is not None:
+                self._library.open()
+        self._control.preparer.loudness = _loudness(new)
+        self._config = dataclasses.replace(
+            old, library=new.library, replaygain=new.replaygain, replaygain_preamp_db=new.replaygain_preamp_db
+        )
+        if self._speaker is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._speaker.send_signal(signal.SIGHUP)
+        return changed - _AT_ONCE
+
     async def _leave(self) -> None:
-        if self._control.library is not None:
-            self._control.library.stop()
+        if self._library is not None:
+            self._library.stop()
         await self._control.silence()
         self._node.close()
         await self._network.close()
         await self._server.close()
         self._control.close()
-        if self._control.library is not None:
-            self._control.library.close()
+        if self._library is not None:
+            self._library.close()
         log.info("stopped")
 
     def _look(self) -> None:
@@ -157,10 +214,24 @@ class HostDaemon:
         while True:
             await asyncio.sleep(_TICK_S)
             ticks += 1
-            watchdog.feed(self._control.describe())
+            watchdog.feed(self._control.describe(), self._trouble())
             self._server.site.tick()
             if ticks % _SAVE_POSITIONS_EVERY_TICKS == 0:
                 self._control.save_positions()
+
+    async def _ask_for_ever(self) -> None:
+        """See that the HTTP server answers, as whoever uses this host does."""
+        while True:
+            if await self._server.answers():
+                self._answered_ns = now_ns()
+            await asyncio.sleep(_ASK_EVERY_S)
+
+    def _trouble(self) -> str:
+        """Return what does not go on, for the watchdog."""
+        due_ns, local_ns = self._node.next_timer_ns(), now_ns()
+        if due_ns is not None and local_ns - due_ns > _OVERDUE_NS:
+            return "the network's timer stands still"
+        return "the HTTP server does not answer" if local_ns - self._answered_ns > _UNANSWERED_NS else ""
 
     async def _speaker_for_ever(self) -> None:
         """Run a peer of our own beside us, and start it again when it ends."""
@@ -169,6 +240,7 @@ class HostDaemon:
         while True:
             began_ns = now_ns()
             process = await asyncio.create_subprocess_exec(*words, stdin=asyncio.subprocess.DEVNULL, env=_environment())
+            self._speaker = process
             try:
                 code = await process.wait()
             except asyncio.CancelledError:
@@ -176,6 +248,8 @@ class HostDaemon:
                     process.terminate()
                 await process.wait()
                 raise
+            finally:
+                self._speaker = None
             if ns_to_s(now_ns() - began_ns) > _SPEAKER_WELL_AFTER_S:
                 again_after_s = _SPEAKER_AGAIN_AFTER_S
             log.warning("this machine's speaker ended with %d: again in %.0f s", code, again_after_s)
@@ -209,11 +283,16 @@ class HostDaemon:
 
 
 def speaker_words(config: HostConfig) -> list[str]:
-    """Return the command line of the peer that a host runs beside itself."""
+    """Return the command line of the peer that a host runs beside itself.
+
+    What is not said here it takes from the section ``[peer]`` of the same file: its card, its hooks.
+    """
     network, paths = config.network, config.paths
     words = ["peer", "--name", config.name, "--host", f"127.0.0.1:{network.port}", "--port", str(network.port)]
     words += ["--group", network.group, "--state-dir", str(paths.state_dir / "speaker")]
     words += ["--key-file", str(paths.key_file)]
+    if paths.config_file is not None:
+        words += ["--config", str(paths.config_file.absolute())]
     for interface in network.interfaces:
         words += ["--interface", interface]
     for folder in config.library:
@@ -223,13 +302,16 @@ def speaker_words(config: HostConfig) -> list[str]:
 
 def _environment() -> dict[str, str]:
     """Return the environment for the speaker: without systemd's, which is the host's alone."""
-    ours = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "STATE_DIRECTORY", "CACHE_DIRECTORY", "RUNTIME_DIRECTORY")
-    kept = {name: value for name, value in os.environ.items() if name not in ours}
+    kept = {name: value for name, value in os.environ.items() if name not in SYSTEMDS_OWN}
     return kept | {DIES_WITH_PARENT: "1"}
 
 
-def run(config: HostConfig) -> None:
+def run(config: HostConfig, reread: Callable[[], HostConfig]) -> None:
     """Run a host until it is told to stop.
+
+    Args:
+        config: what it is told.
+        reread: returns what it would be told if it started now, or raises ConfigError; called in a thread.
 
     Raises:
         MusicSyncError: with one line, when it cannot start.
@@ -241,11 +323,15 @@ def run(config: HostConfig) -> None:
     database: Database | None = None
     try:
         database = Database(config.paths.state_dir / "host" / "state.sqlite")
-        asyncio.run(HostDaemon(config, database, _keys(config)).run())
+        asyncio.run(HostDaemon(config, database, _keys(config), reread).run())
     finally:
         if database is not None:
             database.close()
         lock.close()
+
+
+def _loudness(config: HostConfig) -> Loudness:
+    return Loudness(config.replaygain, config.replaygain_preamp_db)
 
 
 def _tls(config: HostConfig) -> Tls | None:

@@ -56,6 +56,9 @@ BODY_S = 10.0
 SEND_S = 30.0
 """For an answer to be taken."""
 
+_ANSWERS_WITHIN_S = 4.0
+"""The host's own question whether it answers at all: a processor that is busy for so long plays no music either."""
+
 _caller: ContextVar[Caller] = ContextVar("caller")
 """Who sent the request that a task answers."""
 
@@ -156,6 +159,22 @@ class HttpServer:
         except OSError as error:
             if error.errno not in NO_FAMILY:
                 raise
+
+    async def answers(self) -> bool:
+        """Return whether connections are taken and answered, over this machine's own socket and within a moment."""
+        try:
+            async with asyncio.timeout(_ANSWERS_WITHIN_S):
+                reader, writer = await asyncio.open_unix_connection(str(self._socket_path))
+                try:
+                    writer.write(b"HEAD /healthz HTTP/1.0\r\n\r\n")
+                    # Where too many are here already, the connection is taken and ended: that is an answer, too.
+                    with contextlib.suppress(ConnectionError):
+                        await reader.readline()
+                finally:
+                    writer.close()
+        except (OSError, ValueError):
+            return False
+        return True
 
     async def close(self) -> None:
         """Stop listening."""

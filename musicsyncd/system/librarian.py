@@ -30,6 +30,8 @@ BATCH_S = 1.0
 _SHOW_EVERY_S = 0.2
 _LOG_EVERY_S = 10.0
 _STOP_WITHIN_S = 1.0
+_LEAVES_WITHIN_S = 10.0
+"""For a predecessor, which waits for a server that does not answer perhaps: it must not keep the others from a look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +127,25 @@ class Librarian:
         roots: the folders.
         index: that is kept as they are.
         line: shows how far it is, on a terminal.
+        after: who kept it before and was told to stop: begins when that has ended, for only one writes at a time.
 
     Attributes:
         state: what it does, replaced as a whole and so readable from any thread.
         roots: the folders.
     """
 
-    def __init__(self, roots: Sequence[str], index: LibraryIndex, line: ProgressLine | None = None) -> None:
+    def __init__(
+        self,
+        roots: Sequence[str],
+        index: LibraryIndex,
+        line: ProgressLine | None = None,
+        *,
+        after: Librarian | None = None,
+    ) -> None:
         self.roots = tuple(roots)
         self.state = ScanState()
         self._index = index
+        self._after = after
         self._line = ProgressLine() if line is None else line
         self._stop = threading.Event()
         self._library = Library(self.roots, self._stop.is_set)
@@ -158,12 +169,15 @@ class Librarian:
         """Tell it to end, without waiting."""
         self._stop.set()
 
-    def join(self) -> None:
+    def join(self, within_s: float = _STOP_WITHIN_S) -> None:
         """Wait a moment for its end, if it has begun."""
         if self._thread.ident is not None:
-            self._thread.join(_STOP_WITHIN_S)
+            self._thread.join(within_s)
 
     def _run(self) -> None:
+        if self._after is not None:
+            self._after.join(_LEAVES_WITHIN_S)
+            self._after = None
         pass_due_s = 0.0
         anew = True
         while not self._stop.is_set():

@@ -98,6 +98,12 @@ class LibraryControl:
         """Begin to look through the folders."""
         self._librarian.start()
 
+    def set_folders(self, folders: Sequence[str]) -> None:
+        """Keep the library of other folders from now on, while it is open."""
+        self._librarian.stop()
+        self._librarian = Librarian(folders, self._index, after=self._librarian)
+        self._librarian.start()
+
     def stop(self) -> None:
         """Tell the work to end, without waiting."""
         self._librarian.stop()

@@ -20,7 +20,7 @@ def set_up(*, verbose: bool = False) -> None:
     under_systemd = "JOURNAL_STREAM" in os.environ or "INVOCATION_ID" in os.environ
     stamp = "" if under_systemd else "%(asctime)s "
     logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
+        level=_level(verbose),
         format=stamp + "%(levelname_short)s%(message)s",
         datefmt="%H:%M:%S",
         stream=sys.stderr,
@@ -30,6 +30,15 @@ def set_up(*, verbose: bool = False) -> None:
         handler.addFilter(_name_faults)
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     logging.getLogger("aiohttp").setLevel(logging.ERROR)
+
+
+def set_verbose(verbose: bool) -> None:
+    """Log more, or less, from now on."""
+    logging.getLogger().setLevel(_level(verbose))
+
+
+def _level(verbose: bool) -> int:
+    return logging.DEBUG if verbose else logging.INFO
 
 
 def _name_faults(record: logging.LogRecord) -> bool:

@@ -19,7 +19,7 @@ from musicsyncd.protocol.wire import PlaybackStats, Report, Settings
 from musicsyncd.system.database import SavedPeer
 from musicsyncd.system.interfaces import Interface
 from musicsyncd.system.status import peer_status
-from musicsyncd.units import HostNs, LocalNs, ns_to_s
+from musicsyncd.units import HostNs, LocalNs, ns_to_s, ns_to_us
 
 
 @dataclass(slots=True)
@@ -99,6 +99,32 @@ def who_it_is(peer_id: bytes, name: str, settings: Settings | None) -> SavedPeer
     return SavedPeer(
         peer_id, name, settings.room, settings.volume, settings.muted, settings.output_delay_us, settings.channels
     )
+
+
+def in_words(playback: PlaybackStats, host: Acquaintance, room: str, now_local_ns: int) -> str:
+    """Return in a line for people how a speaker is.
+
+    Args:
+        playback: its sound.
+        host: as it knows it.
+        room: it is in.
+        now_local_ns: the time.
+    """
+    fault = f": {playback.fault}" if playback.fault else ""
+    if playback.state == "no card":
+        return f"waiting for the sound card{fault}"
+    if host.address is None:
+        return f"looking for the host{fault}"
+    error_us = f"{ns_to_us(playback.sync_error_ns):+.1f} µs"
+    what = {
+        "together": f"plays in room {room}, {error_us}",
+        "catching up": f"plays in room {room}, catching up, {error_us}",
+        "waiting": f"waits for its sound in room {room}",
+    }.get(playback.state, f"silent in room {room}")
+    name = host.name or address_text(host.address)
+    if host.lost_local_ns is None:
+        return f"{what}, with host {name}{fault}"
+    return f"{what}; host {name} is away since {_since_s(host.lost_local_ns, now_local_ns):.0f} s{fault}"
 
 
 def track_status(course: Course, now_local_ns: int) -> dict[str, Any] | None:

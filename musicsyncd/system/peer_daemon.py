@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import os
 import random
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,14 +27,23 @@ from musicsyncd.protocol.auth import HostKeys, RoomKeys, http_token
 from musicsyncd.protocol.peer import HostFound, HostLost, KeyChanged, PeerNode, SettingsChanged, StateChanged
 from musicsyncd.protocol.proving import NONCE_BYTES
 from musicsyncd.protocol.wire import Settings
+from musicsyncd.system.hooks import Hooks, has_sound
 from musicsyncd.system.identity import load_identity, save_skew
 from musicsyncd.system.interfaces import check
 from musicsyncd.system.keyfile import is_host_file, keep_room_keys, load_room_keys
 from musicsyncd.system.local_peers import socket_path
 from musicsyncd.system.monotonic import now_ns, suspended_duration_ns
 from musicsyncd.system.own_files import OwnFiles
-from musicsyncd.system.peer_account import Acquaintance, network_status, speaker_status, track_status, who_it_is
+from musicsyncd.system.peer_account import (
+    Acquaintance,
+    in_words,
+    network_status,
+    speaker_status,
+    track_status,
+    who_it_is,
+)
 from musicsyncd.system.peer_socket import PeerSocket
+from musicsyncd.system.reloading import changed_keys, on_hangup, reload_for_ever
 from musicsyncd.system.speaker import Speaker
 from musicsyncd.system.supervision import (
     Watchdog,
@@ -59,6 +70,11 @@ _SAVE_SKEW_EVERY_TICKS = 3000
 _SUSPENDED_NS = 100 * NS_PER_MS
 _MIB = 1 << 20
 
+_AT_ONCE = frozenset(
+    ("output-delay-ms", "channels", "cache-mib", "on-sound", "on-silence", "silence-after-s", "hook-timeout-s")
+)
+"""Keys of the configuration that a running speaker takes over."""
+
 _OVERDUE_NS = 5 * NS_PER_S
 """What the protocol had to do by then and did not: its timer stands still, and with it the clock."""
 
@@ -70,14 +86,19 @@ class PeerDaemon:
         config: what it was told.
         folder: its own state.
         keys: of the room.
+        reread: returns what it would be told if it started now; called in a thread; ConfigError where it cannot be.
 
     Attributes:
         speaker: its sound.
         wants_replacement: it has ended because only a new process can help.
     """
 
-    def __init__(self, config: PeerConfig, folder: Path, keys: RoomKeys) -> None:
+    def __init__(
+        self, config: PeerConfig, folder: Path, keys: RoomKeys, reread: Callable[[], PeerConfig] | None = None
+    ) -> None:
         self._config = config
+        self._reread = reread or (lambda: config)
+        self._hooks = Hooks(config.hooks, config.name)
         self._identity = identity = load_identity(folder)
         self._clock = HostClock(identity.skew_ppm)
         hosts = (config.host_address,) if config.host_address is not None else ()
@@ -101,7 +122,7 @@ class PeerDaemon:
             rate_hz=config.rate_hz,
             buffer_ms=config.buffer_ms,
             cache_folder=make_folder(config.paths.cache_dir / "peers" / _safe(config.name)),
-            cache_bytes=None if config.cache_mib is None else config.cache_mib * _MIB,
+            cache_bytes=_cache_bytes(config),
             token=None if config.open else http_token(keys.room_key),
             own_files=library,
         )
@@ -122,10 +143,12 @@ class PeerDaemon:
             MusicSyncError: when it cannot start.
         """
         stop = on_stop_signals()
+        hangup = on_hangup(stop)
         await self._network.open()
         await self._socket.open()
         try:
-            await until_stopped(stop, self._sound_for_ever(), self._tick_for_ever())
+            reloading = reload_for_ever(hangup, self._reload)
+            await until_stopped(stop, self._sound_for_ever(), self._tick_for_ever(), reloading)
         finally:
             if not self.wants_replacement:
                 notify("STOPPING=1")
@@ -134,8 +157,32 @@ class PeerDaemon:
     async def _sound_for_ever(self) -> None:
         await self.speaker.begin()
         settle_memory()
-        notify("READY=1\nSTATUS=looking for the host")
+        # With its card, or without one that is away or does not answer: it is waited for as long as it takes.
+        notify("READY=1")
+        self._watchdog.feed(self._describe(), self._trouble())
         await self.speaker.keep_open()
+
+    async def _reload(self) -> set[str]:
+        """Take the configuration over as far as the music goes on, and return the keys that wait for the next start.
+
+        Raises:
+            ConfigError: it cannot be read.
+        """
+        old, new = self._config, await asyncio.to_thread(self._reread)
+        changed = changed_keys(old, new)
+        self._config = dataclasses.replace(
+            old,
+            output_delay_ms=new.output_delay_ms,
+            channels=new.channels,
+            cache_mib=new.cache_mib,
+            hooks=new.hooks,
+        )
+        self._hooks.config = new.hooks
+        if "cache-mib" in changed:
+            await self.speaker.resize_cache(_cache_bytes(new))
+        self._apply_volume()
+        self._steer()
+        return changed - _AT_ONCE
 
     async def _leave(self) -> None:
         await self._socket.close()
@@ -143,7 +190,7 @@ class PeerDaemon:
         await self.speaker.fade_out()
         self._node.close()
         await self._network.close()
-        await self.speaker.close()
+        await asyncio.gather(self.speaker.close(), self._hooks.close(say_silence=not self.wants_replacement))
         log.info("stopped")
 
     async def account(self) -> dict[str, Any]:
@@ -161,6 +208,7 @@ class PeerDaemon:
             "card": self.speaker.card(),
             "network": network_status(self._node, self._network.joined),
             "media": {"cache_bytes": held_bytes, **self.speaker.media()},
+            "hooks": self._hooks.status(),
             "uptime_s": round(ns_to_s(local_ns - self._began_ns), 1),
             "open": self._config.open,
         }
@@ -173,6 +221,7 @@ class PeerDaemon:
             self._notice_suspend()
             self._node.playback = self.speaker.stats()
             self.speaker.look_ahead()
+            self._tell_hooks()
             if self.speaker.hanging and not Watchdog.is_set() and may_replace_process():
                 log.warning("%s: starting this peer anew", self.speaker.trouble)
                 self.wants_replacement = True
@@ -197,8 +246,7 @@ class PeerDaemon:
         return self.speaker.trouble
 
     def _describe(self) -> str:
-        stats = self._node.playback
-        return f"{stats.state}, {stats.sync_error_ns / NS_PER_US:+.0f} µs, {stats.fault or 'no fault'}"
+        return in_words(self.speaker.stats(), self._host, self._node.room, now_ns())
 
     def _notice_suspend(self) -> None:
         slept_ns = suspended_duration_ns()
@@ -272,6 +320,11 @@ class PeerDaemon:
         if course != self._course:
             self._course = course
             self.speaker.follow(course)
+            self._tell_hooks()
+
+    def _tell_hooks(self) -> None:
+        local_ns = now_ns()
+        self._hooks.look(has_sound(self._course, local_ns), self._node.room, local_ns)
 
 
 def _safe(name: str) -> str:
@@ -280,8 +333,16 @@ def _safe(name: str) -> str:
     return kept or "_"
 
 
-def run(config: PeerConfig) -> None:
+def _cache_bytes(config: PeerConfig) -> int | None:
+    return None if config.cache_mib is None else config.cache_mib * _MIB
+
+
+def run(config: PeerConfig, reread: Callable[[], PeerConfig]) -> None:
     """Run a peer until it is told to stop.
+
+    Args:
+        config: what it is told.
+        reread: returns what it would be told if it started now, or raises ConfigError; called in a thread.
 
     Raises:
         MusicSyncError: with one line, when it cannot start.
@@ -301,7 +362,7 @@ def run(config: PeerConfig) -> None:
     try:
         if config.open:
             log.warning("open room: whoever is on this network may command this speaker")
-        daemon = PeerDaemon(config, folder, keys)
+        daemon = PeerDaemon(config, folder, keys, reread)
         asyncio.run(daemon.run())
     finally:
         lock.close()

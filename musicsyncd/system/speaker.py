@@ -49,6 +49,9 @@ _NOT_TRIED_AFTER_S = 30.0
 _STOP_LIMIT_S = 2.0
 """What a card may take to close when the peer ends; whoever ends it waits for no more."""
 
+_DECODES_WITHIN_S = 15.0
+"""One chunk of a track whose bytes are all here, from a slow disk and with the search for its place."""
+
 _SAID_AFTER_NS = NS_PER_S
 """Silence for want of bytes that lasts so long is a fault; a seek may take a part of it."""
 
@@ -99,6 +102,8 @@ class Speaker:
         self._calls = SoundThread()
         self._blocks, self._blocks_at_ns, self._looked_at_ns = 0, 0, 0
         self._tried_at_ns = now_ns()
+        self._decoding: tuple[Track, int] | None = None
+        self._decoding_since_ns = 0
         self._slept = False
         self._look_now = asyncio.Event()
         self._underruns_before = 0
@@ -307,6 +312,13 @@ class Speaker:
             raise MediaError("the track is not held any more")
         return stored.reader()
 
+    async def resize_cache(self, cache_bytes: int | None) -> None:
+        """Keep so much of fetched tracks from now on; None for what the disk can spare."""
+        try:
+            await asyncio.to_thread(self._store.resize, cache_bytes)
+        except OSError as error:
+            self._throttle.warning("store", f"the size of the cache stays: {error.strerror or error}")
+
     # -- what is to be said of it --------------------------------------------------------------
 
     @property
@@ -320,9 +332,23 @@ class Speaker:
         if self.hanging:
             return f"the sound card does not answer ({self.hanging} it)"
         if self._output is not None:
-            return "" if self._alive(self._output) else f"{self._output.description} does not ask for sound"
+            if not self._alive(self._output):
+                return f"{self._output.description} does not ask for sound"
+            return "the decoding stands still" if self._decoding_hangs() else ""
         not_tried = ns_to_s(now_ns() - self._tried_at_ns) > _NOT_TRIED_AFTER_S
         return "nobody tries to open the sound card" if not_tried else ""
+
+    def _decoding_hangs(self) -> bool:
+        decoder = self._decoder
+        if decoder is None or not decoder.alive:
+            return decoder is not None
+        busy, local_ns = decoder.busy, now_ns()
+        stored = self._tracks.get(busy[0].content_id) if busy is not None else None
+        # It may wait for bytes for ever; not where all are here, nor for a track that is no longer wanted.
+        waits = stored is not None and not stored.complete
+        if busy is None or waits or busy != self._decoding:
+            self._decoding, self._decoding_since_ns = busy, local_ns
+        return ns_to_s(local_ns - self._decoding_since_ns) > _DECODES_WITHIN_S
 
     def stats(self) -> PlaybackStats:
         """Return what the peer reports of its sound."""

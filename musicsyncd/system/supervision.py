@@ -32,6 +32,11 @@ log = logging.getLogger(__name__)
 
 _NOTIFY_TIMEOUT_S = 0.1
 
+SYSTEMDS_OWN = frozenset(
+    ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "STATE_DIRECTORY", "CACHE_DIRECTORY", "RUNTIME_DIRECTORY")
+)
+"""Variables that systemd has for the service's own process, and not for those that it starts."""
+
 _REPLACED_NS = "MUSICSYNCD_REPLACED_NS"
 """When this process replaced itself last, by the monotonic clock: its environment is all that it keeps of itself."""
 
@@ -81,6 +86,7 @@ class Watchdog:
             else:
                 log.info("the watchdog is fed again")
         self._why_not = why_not
+        status = " ".join(status.split())  # A line more, in a name that came from the network, would be an order.
         notify(f"STATUS={status}" if why_not else f"WATCHDOG=1\nSTATUS={status}")
 
 

@@ -107,7 +107,9 @@ def test_a_speaker_that_starts_before_its_card_waits_for_it(house, dac, songs):
     listening.bind(str(address))
     listening.settimeout(PATIENCE_S)
     peer = dac.start(NOTIFY_SOCKET=str(address))
-    assert listening.recv(1000).startswith(b"READY=1")
+    assert listening.recv(1000) == b"READY=1"
+    waiting = "waiting for the sound card: no sound card: plug one in, or use --output null"
+    assert listening.recv(1000).decode() == f"WATCHDOG=1\nSTATUS={waiting}"
     listening.close()
     house.until("status says it", lambda: "no sound card" in dac.fault())
     assert "no sound card: plug one in, or use --output null: waiting for it" in peer.log.read_text()

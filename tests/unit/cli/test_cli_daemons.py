@@ -9,6 +9,8 @@ import pytest
 
 import musicsyncd.system
 from musicsyncd.config import NetworkConfig, default_name
+from musicsyncd.errors import ConfigError
+from musicsyncd.hook_config import HookConfig
 from musicsyncd.protocol.auth import RoomKeys
 from musicsyncd.system.keyfile import join_code, load_host_keys, load_room_keys, make_host_keys, write_room_keys
 
@@ -16,17 +18,26 @@ KEYS = RoomKeys(bytes(range(32)), bytes(range(16)))
 CODE = join_code(KEYS)
 
 
+class Told(list):
+    """What the daemons were told, and how they read it again."""
+
+    def __init__(self):
+        super().__init__()
+        self.rereads = []
+
+
 @pytest.fixture
 def told(monkeypatch):
     """Keep the configuration instead of running a daemon, and leave the log alone."""
-    configs = []
+    configs = Told()
     for name in ("host_daemon", "peer_daemon"):
         module = ModuleType(name)
-        module.run = configs.append
+        module.run = lambda config, reread: (configs.append(config), configs.rereads.append(reread))
         monkeypatch.setitem(sys.modules, f"musicsyncd.system.{name}", module)
         monkeypatch.setattr(musicsyncd.system, name, module, raising=False)
     log = ModuleType("log")
     log.set_up = lambda *, verbose: configs.append(("verbose", verbose))
+    log.set_verbose = lambda verbose: configs.append(("verbose now", verbose))
     monkeypatch.setitem(sys.modules, "musicsyncd.system.log", log)
     monkeypatch.setattr(musicsyncd.system, "log", log, raising=False)
     return configs
@@ -216,6 +227,118 @@ def test_the_librarys_folders_by_call_environment_and_file(call, told, folder, m
         (f"{folder}/music", "/c"),
         (f"{folder}/music",),
     ]
+
+
+HOOKS = """
+[peer]
+on-sound = "amp --room 'living room' on"
+on-silence = ["sh", "-c", "amp off; exit 0"]
+silence-after-s = 60
+hook-timeout-s = 2.5
+"""
+
+
+def test_hooks_by_file_call_and_environment(call, told, folder):
+    (folder / "m.toml").write_text(HOOKS)
+    file = ("--config", str(folder / "m.toml"))
+    assert call(*file, "peer").exit_code == 0
+    assert call(*file, "peer", "--on-sound", "x 'y z'", "--silence-after-s", "0").exit_code == 0
+    assert call("peer", MUSICSYNCD_ON_SILENCE="a b", MUSICSYNCD_HOOK_TIMEOUT_S="1").exit_code == 0
+    assert call("peer").exit_code == 0
+    off = ("sh", "-c", "amp off; exit 0")
+    assert [one.hooks for one in told[1::2]] == [
+        HookConfig(("amp", "--room", "living room", "on"), off, 60.0, 2.5),
+        HookConfig(("x", "y z"), off, 0.0, 2.5),
+        HookConfig((), ("a", "b"), 30.0, 1.0),
+        HookConfig((), (), 30.0, 10.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("on-sound = 3", "'on-sound' in [peer] must be a command, and is 3"),
+        ('on-sound = ["amp", 3]', "must be a command, and is ['amp', 3]"),
+        ('on-sound = "amp \'on"', "'on-sound' for [peer]: \"amp 'on\" cannot be a command: no closing quotation"),
+        ("silence-after-s = -1", "'silence-after-s' for [peer]: -1.0 is not in the range"),
+    ],
+)
+def test_hooks_that_cannot_be_are_refused_with_their_file(call, told, folder, text, said):
+    (folder / "m.toml").write_text(f"[peer]\n{text}\n")
+    result = call("peer", "--config", str(folder / "m.toml"))
+    assert (result.exit_code, told) == (1, [])
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_hooks_are_a_speakers_and_not_the_hosts_or_everybodys(call, told, folder):
+    for section in ("host", "common"):
+        (folder / "m.toml").write_text(f'[{section}]\non-sound = "amp on"\n')
+        result = call("peer", "--config", str(folder / "m.toml"))
+        assert "no key 'on-sound'" in result.stderr
+        assert "it belongs in [peer]" in result.stderr
+
+
+# -- the file read again -----------------------------------------------------------------------
+
+
+def test_a_call_is_taken_again_against_the_file_as_it_is_by_then(call, told, folder):
+    file = folder / "m.toml"
+    file.write_text('[peer]\nchannels = "left"\nbuffer-ms = 40\n')
+    assert call("--config", str(file), "peer", "--buffer-ms", "50", "-v").exit_code == 0
+    assert (told[1].channels, told[1].buffer_ms) == ("left", 50.0)
+    file.write_text('[peer]\nchannels = "right"\nbuffer-ms = 60\n[common]\nport = 9\n')
+    again = told.rereads[0]()
+    assert (again.channels, again.buffer_ms, again.network.port) == ("right", 50.0, 9)
+    assert told[2:] == [("verbose now", True)]
+    file.write_text("")
+    assert (told.rereads[0]().channels, told.rereads[0]().network.port) == (None, 7783)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[peer", "is not valid TOML"),
+        ("[peer]\nchanels = 3", "there is no key 'chanels' in [peer]"),
+        ('[peer]\nchannels = "all"', "'channels' for [peer]: 'all' is not one of"),
+        ('[peer]\noutput = "file:x"', "file:PATH.wav"),
+        ("[common]\nttl = 256", "'ttl' for [peer]: 256 is not in the range"),
+    ],
+)
+def test_a_file_that_is_broken_by_then_is_one_line_and_changes_nothing(call, told, folder, text, said):
+    file = folder / "m.toml"
+    file.write_text("[common]\nverbose = true\n")
+    call("--config", str(file), "peer")
+    file.write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        told.rereads[0]()
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert len(told) == 2
+    file.unlink()
+    with pytest.raises(ConfigError, match="cannot read the configuration file"):
+        told.rereads[0]()
+
+
+def test_a_file_that_comes_later_or_goes_is_noticed_where_none_was_named(call, told, folder, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+    monkeypatch.setenv("MUSICSYNCD_STATE_DIR", str(folder))
+    call("host", "/a.flac")
+    file = folder / "config" / "musicsyncd" / "musicsyncd.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text('[host]\nlibrary = "/music"\ntracks = "/b.flac"\n')
+    found = told.rereads[0]()
+    assert (found.library, found.tracks, found.paths.config_file) == (("/music",), ("/a.flac",), file)
+    file.unlink()
+    assert told.rereads[0]() == told[1]
+
+
+def test_a_join_code_is_for_the_start_alone(call, told, folder, monkeypatch):
+    monkeypatch.setenv("MUSICSYNCD_STATE_DIR", str(folder))
+    call("peer", "--join", CODE)
+    write_room_keys(folder / "room.key", RoomKeys(bytes(32), bytes(16)))
+    assert told.rereads[0]() == told[1]
+    assert load_room_keys(folder / "room.key") == RoomKeys(bytes(32), bytes(16))
 
 
 @pytest.mark.parametrize(

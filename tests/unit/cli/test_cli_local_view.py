@@ -157,3 +157,14 @@ def test_the_live_view_turns_to_the_speaker_here_when_the_host_goes_and_back_aga
     assert shown[-1] == "! restarting"
     host.answer("GET", "/api/status", {"host": {"name": "den"}, "rooms": [], "peers": []})
     assert plain(watch.look()).startswith("host den")
+
+
+def test_a_hook_that_fails_is_shown_and_one_that_does_not_is_not():
+    fault = "on-sound: amp ended with 3"
+    said = [
+        "\n".join(plain(local_lines([ACCOUNT | {"hooks": hooks}], 100), None).splitlines())
+        for hooks in (None, {"told": "sound", "fault": ""}, {"told": "sound", "fault": fault})
+    ]
+    assert said[0] == said[1]
+    assert "hooks" not in said[0]
+    assert f"  hooks    {fault}" in said[2]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
+import subprocess
 import sys
 import time
 import types
@@ -421,7 +423,46 @@ def test_each_block_has_its_frame_and_its_time(portaudio, hurried):
         assert not broken
     assert output.clock.kind == "monotonic"
     # Real-time priority is asked for once, by the audio thread itself.
-    assert hurried == [(0, os.SCHED_RR, os.sched_param(10))]
+    assert hurried == [(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(10))]
+
+
+@pytest.mark.parametrize(
+    ("limit", "granted", "asked"),
+    [(0, 0, [10]), (5, 5, [10, 5]), (20, 20, [10]), (resource.RLIM_INFINITY, 99, [10]), (0, 99, [10]), (5, 0, [10, 5])],
+)
+def test_real_time_priority_is_asked_for_as_far_as_the_limit_goes(monkeypatch, limit, granted, asked):
+    calls = []
+
+    def schedule(_pid, _policy, parameters):
+        calls.append(parameters.sched_priority)
+        if parameters.sched_priority > granted:
+            raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setscheduler", schedule)
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (limit, 99))
+    audio._hurry()
+    assert calls == asked
+
+
+def test_what_the_audio_thread_starts_does_not_inherit_its_priority():
+    """As far as the tests' user may have one at all: in a process of its own, for it cannot be given back."""
+    code = """
+import os, threading
+from musicsyncd.system.audio import _hurry
+_hurry()
+found = []
+thread = threading.Thread(target=lambda: found.append(os.sched_getscheduler(0)))
+thread.start()
+thread.join()
+child = os.fork()
+if child == 0:
+    os._exit(os.sched_getscheduler(0))
+found.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+assert found == [os.SCHED_OTHER, os.SCHED_OTHER], found
+print(os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
+    assert done.stdout in (f"{os.SCHED_RR}\n", f"{os.SCHED_OTHER}\n"), done.stderr
 
 
 def test_a_user_without_real_time_priority_hears_music_all_the_same(portaudio, monkeypatch):

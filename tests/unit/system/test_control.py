@@ -514,8 +514,9 @@ async def test_the_host_describes_itself_in_a_few_words(tmp_path, album):
         gone = host.report("shelf")
         host.leave(gone)
         host.control.make_room("attic")
+        assert host.control.describe() == "silent, 1 speaker is here"
         await host.control.play("main", album[:1])
-        assert host.control.describe() == "1 of 2 rooms play, 1 speakers are here"
+        assert host.control.describe() == "playing “1” in room main, 1 speaker is here"
         assert host.control.status()["host"] == DESCRIBED
         assert host.database.rooms()[1].snapshot["boot_id"] == BOOT
 

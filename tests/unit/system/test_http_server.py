@@ -16,6 +16,7 @@ from http_rig import KEYED, TOKEN, make_server, run
 from musicsyncd.errors import ConfigError
 from musicsyncd.media.library import Read, Stamp
 from musicsyncd.media.tags import Tags
+from musicsyncd.system import http_connections, http_server
 from musicsyncd.system.http_server import MAX_BODY_BYTES
 from musicsyncd.system.librarian import Librarian
 from musicsyncd.system.library_control import LibraryControl
@@ -511,3 +512,24 @@ def test_a_port_in_use_is_one_line_that_says_what_to_do(tmp_path):
         assert not (tmp_path / "host.sock").exists()
 
     asyncio.run(test())
+
+
+def test_a_server_knows_whether_it_answers(tmp_path, monkeypatch):
+    monkeypatch.setattr(http_server, "_ANSWERS_WITHIN_S", 0.5)
+
+    async def hang(_request, _behind):
+        await asyncio.Event().wait()
+
+    async def test(client):
+        assert await client.server.answers()
+        client.path.rename(client.path.with_suffix(".away"))
+        assert not await client.server.answers()
+        client.path.with_suffix(".away").rename(client.path)
+        assert await client.server.answers()
+        with monkeypatch.context() as full:
+            full.setattr(http_connections, "MAX_LOCAL_CONNECTIONS", 0)
+            assert await client.server.answers(), "it is there, and says that too many are"
+        monkeypatch.setattr(client.server, "_answered", hang)
+        assert not await client.server.answers()
+
+    run(test, tmp_path)

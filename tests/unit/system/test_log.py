@@ -8,7 +8,7 @@ import types
 import pytest
 
 from musicsyncd.system import log as module
-from musicsyncd.system.log import Throttle, set_up
+from musicsyncd.system.log import Throttle, set_up, set_verbose
 
 LOG = logging.getLogger("test of the log")
 
@@ -106,3 +106,15 @@ def test_what_is_remembered_has_a_maximum(clock, caplog):
     for number in range(10_000):
         throttle.warning(f"kind {number}", "x")
     assert len(throttle._kinds) <= 64
+
+
+def test_the_log_may_say_more_or_less_later():
+    root = logging.getLogger()
+    before = root.level
+    try:
+        set_verbose(True)
+        assert root.level == logging.DEBUG
+        set_verbose(False)
+        assert root.level == logging.INFO
+    finally:
+        root.setLevel(before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,6 +12,7 @@ import pytest
 
 from musicsyncd.config import NetworkConfig, Paths, PeerConfig
 from musicsyncd.errors import ConfigError
+from musicsyncd.hook_config import HookConfig
 from musicsyncd.playback.player import Course
 from musicsyncd.playback.timeline import Segment, Timeline, Track
 from musicsyncd.protocol.auth import HostKeys
@@ -41,6 +43,7 @@ class Orders:
     log: list[str] = field(default_factory=list)
     hanging: str = ""
     trouble: str = ""
+    cache_bytes: int | None = 0
 
     def follow(self, course):
         self.courses.append(course)
@@ -69,6 +72,9 @@ class Orders:
     async def keep_open(self):
         self.log.append("keep open")
         await asyncio.Event().wait()
+
+    async def resize_cache(self, cache_bytes):
+        self.cache_bytes = cache_bytes
 
     async def fade_out(self):
         self.log.append("fade out")
@@ -328,11 +334,11 @@ def tick(rig, count: int) -> bool:
 def test_the_watchdog_is_fed_while_nothing_is_in_trouble(rig, said):
     rig.speaker.trouble = "the sound card does not answer (closing it)"
     tick(rig, 6)
-    assert set(said) == {"STATUS=together, +0 µs, no fault"}, "systemd is told how it is, but not that it is well"
+    assert set(said) == {"STATUS=looking for the host"}, "systemd is told how it is, but not that it is well"
     said.clear()
     rig.speaker.trouble = ""
     tick(rig, 6)
-    assert set(said) == {"WATCHDOG=1\nSTATUS=together, +0 µs, no fault"}
+    assert set(said) == {"WATCHDOG=1\nSTATUS=looking for the host"}
     assert len(said) in (3, 4)
 
 
@@ -377,7 +383,7 @@ def test_a_daemon_is_ready_when_its_card_was_tried_and_says_goodbye_before_it_be
     serve(rig, monkeypatch)
     assert rig.speaker.log[0] == "begin"
     assert rig.speaker.log[-2:] == ["fade out", "close"]
-    assert said[0] == "READY=1\nSTATUS=looking for the host"
+    assert said[:2] == ["READY=1", "WATCHDOG=1\nSTATUS=plays in room main, +0.0 µs, with host den"]
     assert "STOPPING=1" not in said, "for systemd it goes on"
     assert goodbyes == [1]
     assert rig.daemon.wants_replacement
@@ -394,6 +400,75 @@ def test_a_daemon_that_cannot_begin_at_all_ends_with_the_line(rig, said, monkeyp
     assert rig.speaker.log[-2:] == ["fade out", "close"]
 
 
+# -- the configuration read again --------------------------------------------------------------
+
+
+def reload(rig, **changes) -> set[str]:
+    """Let the daemon read another configuration, and return what waits for the next start."""
+    rig.daemon._reread = lambda: dataclasses.replace(rig.config, **changes)
+    return asyncio.run(rig.daemon._reload())
+
+
+def test_what_can_change_while_music_plays_does_so_at_once(rig):
+    rig.converse()
+    hooks = HookConfig(("amp", "on"))
+    assert reload(rig, output_delay_ms=5.0, channels="left", cache_mib=64, hooks=hooks) == set()
+    assert rig.course.delay_duration_ns == 5_000_000
+    assert rig.course.timeline == rig.state.timeline
+    assert rig.speaker.channels == "left"
+    assert rig.speaker.cache_bytes == 64 << 20
+    assert rig.daemon._hooks.config == hooks
+    rig.speaker.cache_bytes = 0
+    assert reload(rig) == set()
+    assert (rig.course.delay_duration_ns, rig.speaker.channels, rig.speaker.cache_bytes) == (0, "stereo", None)
+    rig.speaker.cache_bytes = 0
+    reload(rig)
+    assert rig.speaker.cache_bytes == 0, "what is the same is left alone"
+
+
+def test_what_cannot_change_while_music_plays_is_named_every_time_until_the_next_start(rig):
+    rig.converse()
+    for _ in range(2):
+        waits = reload(
+            rig, device="hw:DAC", rate_hz=44_100, name="attic", network=NetworkConfig(port=9), channels="mono"
+        )
+        assert waits == {"device", "rate", "name", "port", "interface"}
+        assert rig.speaker.channels == "mono"
+    assert reload(rig) == set()
+
+
+def test_a_configuration_that_cannot_be_read_leaves_everything_as_it_was(rig):
+    def broken():
+        raise ConfigError("m.toml is not valid TOML")
+
+    rig.converse()
+    rig.daemon._reread = broken
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        asyncio.run(rig.daemon._reload())
+    assert rig.daemon._config == rig.config
+
+
+# -- hooks -------------------------------------------------------------------------------------
+
+
+def test_hooks_hear_of_the_time_line_and_end_with_the_daemon_unless_it_begins_anew(rig, said, monkeypatch):
+    looks, ends = [], []
+
+    async def close(*, say_silence):
+        ends.append(say_silence)
+
+    monkeypatch.setattr(rig.daemon._hooks, "look", lambda *given: looks.append(given))
+    monkeypatch.setattr(rig.daemon._hooks, "close", close)
+    rig.converse()
+    tick(rig, 1)
+    rig.now_ns += 6 * NS_PER_S  # Three seconds before the track begins.
+    tick(rig, 1)
+    assert (looks[0][:2], looks[-1]) == ((False, "main"), (True, "main", rig.now_ns))
+    rig.speaker.hanging = "closing"
+    serve(rig, monkeypatch)
+    assert ends == [False]
+
+
 @pytest.mark.parametrize(
     ("name", "folder"),
     [("kitchen", "kitchen"), ("../../etc", "______etc"), ("..", "__"), ("Küche 2", "Küche 2"), (" / ", "_")],
@@ -408,11 +483,11 @@ def test_two_peers_of_one_name_do_not_run_at_once(rig, monkeypatch):
     make_host_keys(rig.config.paths.key_file)
     held = claim(rig.config.paths.state_dir / "peers" / "kitchen", "it", "--name")
     with pytest.raises(ConfigError, match="a peer called 'kitchen' runs on this machine already"):
-        run(rig.config)
+        run(rig.config, lambda: rig.config)
     held.close()
 
 
 def test_a_peer_without_a_key_is_told_where_to_get_one(rig, monkeypatch):
     monkeypatch.setattr(module, "raise_priority", lambda: None)
     with pytest.raises(ConfigError, match=r"no room key at .*room\.key"):
-        run(rig.config)
+        run(rig.config, lambda: rig.config)

@@ -506,6 +506,82 @@ def test_a_card_that_nobody_tries_to_open_any_more_is_trouble(rig, monkeypatch):
     run(rig, test)
 
 
+@pytest.mark.parametrize("what", ["returns", "hangs", "ends"])
+def test_a_callback_that_never_returns_or_is_not_called_any_more_is_trouble(rig, monkeypatch, what):
+    async def test(speaker):
+        await speaker.begin()
+        now = now_ns()
+        monkeypatch.setattr(module, "now_ns", lambda: now)
+        entered, go = threading.Event(), threading.Event()
+        if what == "hangs":
+            monkeypatch.setattr(speaker._player, "_fill", lambda *_: (entered.set(), go.wait(20.0)))
+            thread = threading.Thread(target=rig.card.play)
+            thread.start()
+            assert entered.wait(20.0)
+        for _ in range(8):
+            if what == "returns":
+                rig.card.play()
+            troubles = speaker.trouble
+            now += NS_PER_S // 2
+        assert troubles == ("" if what == "returns" else "test card does not ask for sound")
+        go.set()
+        if what == "hangs":
+            thread.join()
+
+    run(rig, test)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_decoding_that_hangs_is_trouble_and_waiting_for_bytes_is_not(rig, monkeypatch, whole):
+    async def test(speaker):
+        go = threading.Event()
+
+        def hanging(*_):
+            assert go.wait(20.0)
+            raise module.MediaError("it was let go")
+
+        now = now_ns()
+        if whole:
+            monkeypatch.setattr("musicsyncd.media.decoder.OpenTrack", hanging)
+        speaker.set_host("127.0.0.1", 9)
+        await speaker.begin()
+        speaker.follow(playing(rig.put_track() if whole else None))
+        speaker.look_ahead()
+        await until(lambda: speaker._decoder.busy)
+        monkeypatch.setattr(module, "now_ns", lambda: now)
+        assert speaker.trouble == ""
+        now += 14 * NS_PER_S
+        assert speaker.trouble == ""
+        now += 2 * NS_PER_S
+        assert speaker.trouble == ("the decoding stands still" if whole else "")
+        go.set()
+        if whole:
+            await until(lambda: not speaker._decoder.busy)
+            assert speaker.trouble == ""
+
+    run(rig, test)
+
+
+def test_a_decoding_thread_that_is_gone_is_trouble(rig):
+    async def test(speaker):
+        await speaker.begin()
+        assert speaker.trouble == ""
+        speaker._decoder.close()
+        assert speaker.trouble == "the decoding stands still"
+
+    run(rig, test)
+
+
+def test_the_cache_may_be_given_another_size(rig):
+    async def test(speaker):
+        await speaker.resize_cache(1 << 25)
+        assert speaker.media()["cache_max_bytes"] == 1 << 25
+        await speaker.resize_cache(None)
+        assert speaker.media()["cache_max_bytes"] not in (1 << 24, 1 << 25)
+
+    run(rig, test)
+
+
 # -- an event loop that is held up -------------------------------------------------------------
 
 

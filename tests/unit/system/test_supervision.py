@@ -124,6 +124,13 @@ def test_the_watchdog_is_fed_or_not_and_why_is_said_once(tmp_path, manager, monk
     ]
 
 
+def test_what_others_call_themselves_is_no_order_to_systemd(tmp_path, manager, monkeypatch):
+    listening = manager(str(tmp_path / "notify"))
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    Watchdog().feed("with host den\nSTOPPING=1\rMAINPID=1\x85X=1")
+    assert listening.recv(1000).decode().splitlines() == ["WATCHDOG=1", "STATUS=with host den STOPPING=1 MAINPID=1 X=1"]
+
+
 def test_where_nobody_watches_nothing_is_said_of_a_watchdog(monkeypatch, caplog):
     monkeypatch.delenv("WATCHDOG_USEC", raising=False)
     Watchdog().feed("playing", "it hangs")
