@@ -277,7 +277,8 @@ def credential_key(environment: Mapping[str, str] | None = None) -> Path | None:
     """
     folder = (os.environ if environment is None else environment).get("CREDENTIALS_DIRECTORY", "")
     file = Path(folder, KEY_FILE_NAME)
-    return file if os.path.isabs(folder) and file.exists() else None
+    # A folder of somebody else's, that a variable was kept of, may not be looked into: that is no credential, either.
+    return file if os.path.isabs(folder) and os.path.exists(file) else None
 
 
 def _systemd_dir(environment: Mapping[str, str], variable: str) -> Path | None:

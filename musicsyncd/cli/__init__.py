@@ -47,7 +47,13 @@ FAMILIES = {
         "plot=plot:plot",
         "doctor=doctor:doctor",
     ),
-    "Set up": ("devices=devices:devices", "key=key:key", "link=link:link", "version=version:version"),
+    "Set up": (
+        "devices=devices:devices",
+        "key=key:key",
+        "link=link:link",
+        "config=example:config",
+        "version=version:version",
+    ),
 }
 
 

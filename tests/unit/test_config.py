@@ -242,6 +242,7 @@ def test_the_key_is_systemds_credential_where_there_is_one(tmp_path):
     assert Paths.find({}, state_dir=own).key_file == own / "room.key"
     assert credential_key({"CREDENTIALS_DIRECTORY": "relative"}) is None
     assert credential_key({"CREDENTIALS_DIRECTORY": ""}) is None
+    assert credential_key({"CREDENTIALS_DIRECTORY": f"/{'x' * 300}"}) is None, "what cannot be looked at is none"
 
 
 @pytest.mark.parametrize("address", [("192.0.2.1", 7783), ("fe80::1%eth0", 1), ("pi4.local", 65535)])
