@@ -67,7 +67,7 @@ Try it on one machine, with sound from its own card:
   musicsyncd status --watch
 
 \b
-On every other speaker of the LAN, with the code that `musicsyncd key show` prints on the host:
+On every other speaker, with the code of `musicsyncd key show` on the host:
   musicsyncd peer --join CODE
 
 \b
@@ -75,9 +75,9 @@ Completion for bash (zsh and fish alike):
   eval "$(_MUSICSYNCD_COMPLETE=bash_source musicsyncd)"
 
 \b
-An option that is not given comes from its variable (MUSICSYNCD_KEY_FILE for --key-file), else
-from the configuration file: TOML, with sections [common], [host], [peer] and so on, and a key
-for each option: key-file = "/etc/room.key".""",
+An option that is not given comes from its variable (MUSICSYNCD_KEY_FILE for
+--key-file), else from the configuration file: TOML, with sections [common],
+[host], [peer] and so on, and a key for each option, as key-file = "room.key".""",
 )
 @click.option(
     "--config",

@@ -74,9 +74,9 @@ def _set_verbose(verbose: bool) -> None:
     cls=Command,
     epilog="""\b
 Examples:
-  musicsyncd host ~/Music/Album          play an album
-  musicsyncd host --library ~/Music      everything there can be searched and played
-  musicsyncd host --speaker              take up the queue again, and sound on this machine too
+  musicsyncd host ~/Music/Album      # play an album
+  musicsyncd host --library ~/Music  # all of it can be searched and played
+  musicsyncd host --speaker          # take up the queue again; sound here too
   musicsyncd host --room kitchen --name attic-pi""",
 )
 @click.argument("tracks", nargs=-1, metavar="[TRACK|FOLDER]...")
@@ -180,11 +180,11 @@ def _host_config(
     cls=Command,
     epilog="""\b
 Examples:
-  musicsyncd peer                                   the default sound card, any host on the LAN
-  musicsyncd peer --join J-7K2M-…                   the first time, see `musicsyncd key show`
-  musicsyncd peer --device hw:DAC,0 --name kitchen  a card as `musicsyncd devices` lists it
-  musicsyncd peer --host 192.168.1.10               where the network does not pass multicast
-  musicsyncd peer --output file:/tmp/kitchen.wav    what would sound, into a file""",
+  musicsyncd peer                           # default sound card, any host
+  musicsyncd peer --join J-7K2M-…           # the first time, see `key show`
+  musicsyncd peer --device hw:DAC,0         # as `musicsyncd devices` lists it
+  musicsyncd peer --host 192.168.1.10       # where multicast does not pass
+  musicsyncd peer --output file:/tmp/a.wav  # what would sound, into a file""",
 )
 @click.option("--name", envvar="MUSICSYNCD_NAME", help=_NAME_HELP)
 @click.option(

@@ -10,7 +10,7 @@ import click
 
 from musicsyncd.cli import output, status_view
 from musicsyncd.cli.figures import duration_us
-from musicsyncd.cli.framework import Command
+from musicsyncd.cli.framework import Command, FloatRange
 from musicsyncd.cli.output import Line
 from musicsyncd.cli.watch import STATUS
 from musicsyncd.config import NetworkConfig
@@ -31,12 +31,12 @@ class _OverError(Exception):
 Examples:
   musicsyncd demo
   musicsyncd demo ~/Music/track.flac --seconds 20
-  musicsyncd demo --output file                    in silence, whatever there is""",
+  musicsyncd demo --output file  # in silence, whatever there is""",
 )
 @click.argument("tracks", nargs=-1, metavar="[TRACK|FOLDER]...")
 @click.option(
     "--seconds",
-    type=click.FloatRange(5, 86_400),
+    type=FloatRange(5, 86_400),
     default=60.0,
     show_default=True,
     envvar="MUSICSYNCD_SECONDS",

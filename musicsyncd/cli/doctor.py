@@ -8,7 +8,7 @@ import click
 
 from musicsyncd.cli import options, output
 from musicsyncd.cli.figures import clean, count
-from musicsyncd.cli.framework import EXIT_FAILED, Command
+from musicsyncd.cli.framework import EXIT_FAILED, Command, FloatRange
 from musicsyncd.cli.options import json_option, peer_options
 from musicsyncd.cli.output import Cell, Line
 
@@ -23,21 +23,21 @@ _MARKS = {"good": "good   ", "advice": "advice ", "bad": "BAD    ", "skipped": "
     cls=Command,
     epilog="""\b
 Examples:
-  musicsyncd doctor                        on the host, or on a speaker's machine
-  musicsyncd doctor --quick                no ten seconds of the sound card
-  musicsyncd doctor --listen 300           long enough to see whether a switch forgets the group
+  musicsyncd doctor               # on the host, or on a speaker's machine
+  musicsyncd doctor --quick       # no ten seconds of the sound card
+  musicsyncd doctor --listen 300  # does a switch forget the group?
   musicsyncd doctor --json | jq '.findings[] | select(.verdict == "bad")'
 
 \b
-Each line is good, an advice (it plays, and could play better) or BAD (it does not play well
-before this is seen to). The exit code is 1 when any is BAD.""",
+Each line is good, an advice (it plays, and could play better) or BAD (it does
+not play well before this is seen to). The exit code is 1 when any is BAD.""",
 )
 @json_option
 @click.option("--quick", is_flag=True, help="Only open the sound card, and wait less for the network.")
 @click.option("--device", envvar="MUSICSYNCD_DEVICE", help="Sound card to look at, see `musicsyncd devices`.")
 @click.option(
     "--listen",
-    type=click.FloatRange(0.5, MAX_LISTEN_S),
+    type=FloatRange(0.5, MAX_LISTEN_S),
     metavar="S",
     default=5.0,
     show_default=True,

@@ -8,6 +8,8 @@ order, given the file as its ``default_map``.
 
 from __future__ import annotations
 
+import errno
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -30,6 +32,9 @@ NETWORK_OPTIONS = frozenset(
     ("host", "port", "key_file", "open", "interface", "group", "ttl", "state_dir", "cache_dir", "runtime_dir", "config")
 )
 """Parameters that stand under a heading of their own at the end of each command's help."""
+
+_DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""Which the output meets where it is written into a file."""
 
 _FILE_KEY = "musicsyncd.config_file"
 _ASKED_KEY = "musicsyncd.asked_file"
@@ -165,10 +170,14 @@ class LazyGroup(Group):
         try:
             code = super().main(*args, **kwargs)
             sys.stdout.flush()
-        except BrokenPipeError:
-            # Whoever read us has gone. What is left must go nowhere, or the interpreter complains at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        except BrokenPipeError:  # Whoever read us has gone.
+            _forget_output()
             code = EXIT_FAILED
+        except OSError as error:
+            if error.errno not in _DISK_FAULTS:
+                raise
+            _forget_output()
+            code = _say(f"cannot write the output: {error.strerror}")
         except (click.Abort, KeyboardInterrupt):
             code = EXIT_INTERRUPTED
         except click.BadParameter as error:
@@ -179,6 +188,31 @@ class LazyGroup(Group):
         except MusicSyncError as error:
             code = _say(str(error))
         sys.exit(code if isinstance(code, int) else 0)
+
+
+class FloatRange(click.FloatRange):
+    """Click's own lets ``nan`` through: it is neither too small nor too large."""
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401 - click's own
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> float:
+        """Return the number.
+
+        Raises:
+            click.BadParameter: it is none, or out of range.
+        """
+        found = float(super().convert(value, param, ctx))
+        if math.isnan(found):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return found
+
+
+def _forget_output() -> None:
+    """Let what is left of the output go nowhere, or the interpreter complains of it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _say(message: str) -> int:

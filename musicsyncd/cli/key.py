@@ -108,8 +108,9 @@ def read_code() -> str:
 def new(yes: bool) -> None:
     """Make a new key: every machine that had the old one is locked out.
 
-    For when somebody has the key who should not: every speaker then has to join again. To change the key
-    of a room whose speakers may all stay, without a gap in the music, use `musicsyncd key rotate`.
+    For when somebody has the key who should not: every speaker then has to join again, and links are revoked when
+    the host starts with it. To change the key of a room whose speakers may all stay, without a gap in the music,
+    use `musicsyncd key rotate`.
     """
     from musicsyncd.system.keyfile import join_code, make_host_keys
 
@@ -121,7 +122,7 @@ def new(yes: bool) -> None:
         f"key file   {file}\n"
         "\n"
         "The host and every speaker go on with the old key until they are restarted; each speaker needs the new\n"
-        "one before: `musicsyncd key join`."
+        "one before: `musicsyncd key join`. Links to the page are revoked when the host starts with the new key."
     )
 
 

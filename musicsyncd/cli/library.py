@@ -32,9 +32,9 @@ _MAX_REFUSED_SHOWN = 20
     cls=Command,
     epilog="""\b
 Examples:
-  musicsyncd search miles blue        every word, the last one may be only begun
-  musicsyncd play library:17          what was found, by its number
-  musicsyncd play --search miles blu  all that is found""",
+  musicsyncd search miles blu         # every word; the last may be only begun
+  musicsyncd play library:17          # what was found, by its number
+  musicsyncd play --search miles blu  # all that is found""",
 )
 @click.argument("words", nargs=-1, required=True, metavar="WORDS...")
 @click.option(

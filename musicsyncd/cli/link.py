@@ -29,8 +29,8 @@ _COLUMNS = (Column("LINK"), Column("ROLE"), Column("NAME", flexible=True), Colum
     cls=MakingGroup,
     epilog="""\b
 Examples:
-  musicsyncd link                               for your own phone
-  musicsyncd link --role guest --for Ada       for a guest, who may add to the queue
+  musicsyncd link                         # for your own phone
+  musicsyncd link --role guest --for Ada  # who may add to the queue
   musicsyncd link list
   musicsyncd link revoke 3F7KQZ2M""",
 )

@@ -160,7 +160,7 @@ def move(client: ControlClient, from_: int, to: int, revision: int | None, room:
     epilog="""\b
 Examples:
   musicsyncd queue jump 5
-  musicsyncd queue jump blue green     the track with these words in its title or artist"""
+  musicsyncd queue jump blue green  # words of its title or artist"""
 )
 @click.argument("what", nargs=-1, required=True, metavar="POSITION|WORDS...")
 @_revision_option

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from musicsyncd.cli.framework import Command
+from musicsyncd.cli.framework import Command, FloatRange
 from musicsyncd.cli.options import room_option, with_client
 from musicsyncd.cli.transport import say
 from musicsyncd.config import CHANNELS, MAX_OUTPUT_DELAY_MS
@@ -37,9 +37,9 @@ def _checked_volume(text: str) -> str:
     context_settings=_NEGATIVE_VALUES,
     epilog="""\b
 Examples:
-  musicsyncd volume 40               the whole room
-  musicsyncd volume -5               the whole room, five down
-  musicsyncd volume kitchen +10      one speaker, within the room's volume""",
+  musicsyncd volume 40           # the whole room
+  musicsyncd volume -5           # the whole room, five down
+  musicsyncd volume kitchen +10  # one speaker, within the room's volume""",
 )
 @click.argument("target", nargs=-1, required=True, metavar="[PEER] LEVEL")
 @room_option
@@ -59,9 +59,9 @@ def volume(client: ControlClient, target: tuple[str, ...], room: str) -> None:
     cls=Command,
     epilog="""\b
 Examples:
-  musicsyncd mute                    the whole room
-  musicsyncd mute kitchen            one speaker
-  musicsyncd mute kitchen --off      and back""",
+  musicsyncd mute                # the whole room
+  musicsyncd mute kitchen        # one speaker
+  musicsyncd mute kitchen --off  # and back""",
 )
 @click.argument("peer", required=False)
 @click.option("--off", is_flag=True, help="Let it sound again, as `musicsyncd unmute`.")
@@ -86,12 +86,12 @@ def unmute(client: ControlClient, peer: str | None, room: str) -> None:
     context_settings=_NEGATIVE_VALUES,
     epilog="""\b
 Examples:
-  musicsyncd delay kitchen 35        its amplifier adds 35 ms: feed it 35 ms earlier
-  musicsyncd delay kitchen -2.5      it sounds 2.5 ms too early: feed it later
-  musicsyncd delay kitchen 0         as the sound card says""",
+  musicsyncd delay kitchen 35    # its amplifier adds 35 ms: feed it earlier
+  musicsyncd delay kitchen -2.5  # it sounds 2.5 ms too early: feed it later
+  musicsyncd delay kitchen 0     # as the sound card says""",
 )
 @click.argument("peer")
-@click.argument("milliseconds", metavar="±MS", type=click.FloatRange(-MAX_OUTPUT_DELAY_MS, MAX_OUTPUT_DELAY_MS))
+@click.argument("milliseconds", metavar="±MS", type=FloatRange(-MAX_OUTPUT_DELAY_MS, MAX_OUTPUT_DELAY_MS))
 @with_client
 def delay(client: ControlClient, peer: str, milliseconds: float) -> None:
     """Say by how much what stands behind a speaker's sound card is late.

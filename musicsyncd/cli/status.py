@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from musicsyncd.cli import options, output, status_view
-from musicsyncd.cli.framework import Command
+from musicsyncd.cli.framework import Command, FloatRange
 from musicsyncd.cli.local_view import local_lines
 from musicsyncd.cli.options import json_option, with_client
 from musicsyncd.cli.trends import HOUR_S, Trends, history_path
@@ -24,26 +24,27 @@ if TYPE_CHECKING:
     epilog="""\b
 Examples:
   musicsyncd status
-  musicsyncd status --watch                       live; Ctrl-C ends it
-  musicsyncd status --history                     with the last hour of each speaker
-  musicsyncd status --watch >> room.log           a line for each speaker every second
+  musicsyncd status --watch              # live; Ctrl-C ends it
+  musicsyncd status --history            # with the last hour of each speaker
+  musicsyncd status --watch >> room.log  # a line a speaker each second
   musicsyncd status --json | jq '.peers[] | [.name, .sync_error_us]'
 
 \b
 Columns:
-  SYNC ERROR    when frames sound minus when they should: + is late, - is early
-  CLOCK OFFSET  the host's clock minus the speaker's, ± what is not known of it
-  ROUND TRIP    the quickest of the last minute; JITTER is the spread, LOSS what had no answer
+  SYNC ERROR    when frames sound minus when they should: + is late
+  CLOCK OFFSET  the host's clock minus the speaker's, ± its uncertainty
+  ROUND TRIP    the quickest of the last minute
+  JITTER, LOSS  the spread of round trips; how many had no answer
   UNDERRUNS     buffers that reached the sound card too late, since the start
-  RATE PPM      by how much it plays faster (+) or slower (-) than its card's nominal rate
-  BY            how the host's datagrams reach it: by multicast, by unicast, or to a browser""",
+  RATE PPM      by how much it plays faster (+) than its card's nominal rate
+  BY            how it is reached: by multicast, by unicast, or in a browser""",
 )
 @json_option
 @click.option("-w", "--watch", is_flag=True, help="Look again and again until Ctrl-C.")
 @click.option("--history", is_flag=True, help="With the last hour of each speaker.")
 @click.option(
     "--interval",
-    type=click.FloatRange(0.1, 3600),
+    type=FloatRange(0.1, 3600),
     metavar="S",
     default=1.0,
     show_default=True,

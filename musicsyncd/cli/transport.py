@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from musicsyncd.cli.figures import clean
-from musicsyncd.cli.framework import Command
+from musicsyncd.cli.framework import Command, FloatRange
 from musicsyncd.cli.options import room_option, with_client
 from musicsyncd.config import MAX_CROSSFADE_S
 from musicsyncd.system.control_client import api_path
@@ -79,11 +79,11 @@ def picked(client: ControlClient, tracks: tuple[str, ...], pick: dict[str, str])
     cls=Command,
     epilog="""\b
 Examples:
-  musicsyncd play                        play the queue from where it is
-  musicsyncd play ~/Music/Album          play an album now, and then go on with the queue
+  musicsyncd play                         # the queue from where it is
+  musicsyncd play ~/Music/Album           # an album now, and then the queue
   musicsyncd play a.flac b.mp3 --room kitchen
-  musicsyncd play --album "Kind of Blue" from the host's library
-  musicsyncd play library:17             a track by its number, as `musicsyncd search` shows it""",
+  musicsyncd play --album "Kind of Blue"  # from the host's library
+  musicsyncd play library:17              # as `musicsyncd search` numbers it""",
 )
 @click.argument("tracks", nargs=-1, metavar="[TRACK|FOLDER]...")
 @pick_options
@@ -128,10 +128,10 @@ def stop(client: ControlClient, room: str) -> None:
     context_settings={"ignore_unknown_options": True},
     epilog="""\b
 Examples:
-  musicsyncd seek 1:30       minutes and seconds from the start (or 90, or 1:02:03)
-  musicsyncd seek -10        ten seconds back
-  musicsyncd seek +30        half a minute on
-  musicsyncd seek 50%        to the middle""",
+  musicsyncd seek 1:30  # minutes and seconds from the start; 90 is the same
+  musicsyncd seek -10   # ten seconds back
+  musicsyncd seek +30   # half a minute on
+  musicsyncd seek 50%   # to the middle""",
 )
 @click.argument("to")
 @room_option
@@ -182,10 +182,10 @@ def repeat(client: ControlClient, what: str, room: str) -> None:
     cls=Command,
     epilog="""\b
 Examples:
-  musicsyncd crossfade 4     a track rises over the last four seconds of the one before
-  musicsyncd crossfade 0     gapless: each track as it was recorded""",
+  musicsyncd crossfade 4  # a track rises over the last 4 s of the one before
+  musicsyncd crossfade 0  # gapless: each track as it was recorded""",
 )
-@click.argument("seconds", type=click.FloatRange(0, MAX_CROSSFADE_S))
+@click.argument("seconds", type=FloatRange(0, MAX_CROSSFADE_S))
 @room_option
 @with_client
 def crossfade(client: ControlClient, seconds: float, room: str) -> None:

@@ -23,7 +23,7 @@ from musicsyncd.playback.timeline import Track
 
 
 class ByteSource(Protocol):
-    """A seekable binary file. ``interrupt()`` and ``resume()``, as :class:`StoredReader` has them, are optional."""
+    """A seekable binary file. ``interrupt()`` and ``resume()``, as in :class:`~.stored.StoredReader`, are optional."""
 
     def readinto(self, buffer: memoryview, /) -> int | None:
         """Fill a buffer; fewer bytes than it holds mean the end."""

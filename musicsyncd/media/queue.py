@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from musicsyncd.errors import ControlError
 from musicsyncd.media.changes import Changes
@@ -81,6 +81,7 @@ class Queue:
         self._current: int | None = None
         self._index: dict[int, int] | None = None
         self._by_content: dict[bytes, Entry] | None = None
+        self._fault: str | None = None
         self._next_number = max([next_number, *(entry.number + 1 for entry in self._entries)])
         self._plain = None if plain is None else completed(plain, self._entries)
         self._repeat: Repeat = repeat
@@ -104,6 +105,13 @@ class Queue:
     def current_entry(self) -> Entry | None:
         """The current entry, or None."""
         return None if self._current is None else self._entries[self._current]
+
+    @property
+    def fault(self) -> str:
+        """Why the first of the entries that cannot be played cannot; empty when all can."""
+        if self._fault is None:  # The status asks every second; ten thousand entries are not looked through each time.
+            self._fault = next((entry.fault for entry in self._entries if entry.fault), "")
+        return self._fault
 
     @property
     def next_number(self) -> int:
@@ -322,11 +330,7 @@ class Queue:
         Returns:
             Whether the entry is still here.
         """
-        entry = self.find(number)
-        if entry is None:
-            return False
-        self._put(replace(entry, track=track, fault="", duration_s=track.frames / track.rate_hz))
-        return True
+        return self._put(number, track=track, fault="", duration_s=track.frames / track.rate_hz)
 
     def set_fault(self, number: int, line: str) -> bool:
         """Say in one line why an entry cannot be played; an empty line takes that back.
@@ -334,11 +338,7 @@ class Queue:
         Returns:
             Whether the entry is still here.
         """
-        entry = self.find(number)
-        if entry is None:
-            return False
-        self._put(replace(entry, fault=line))
-        return True
+        return self._put(number, fault=line)
 
     def after(self, index: int) -> Entry | None:
         """Return what follows by itself when the entry at an index has ended, or None at the end of all."""
@@ -405,12 +405,16 @@ class Queue:
             entries.insert(self._chance.randint(first, len(entries)), entry)
         return tuple(entries)
 
-    def _put(self, entry: Entry) -> None:
-        index = self.index_of(entry.number)
-        assert index is not None
+    def _put(self, number: int, **changes: Any) -> bool:  # noqa: ANN401 - as `replace` takes them
+        """Put other values into an entry, and return whether it is here."""
+        index = self.index_of(number)
+        if index is None:
+            return False
+        entry = replace(self._entries[index], **changes)
         if self._entries[index] != entry:
             self._entries = (*self._entries[:index], entry, *self._entries[index + 1 :])
-            self._by_content = None
+            self._by_content = self._fault = None
+        return True
 
     def _change(
         self, line: str, entries: tuple[Entry, ...], current: int | None, plain: tuple[int, ...] | None
@@ -425,7 +429,7 @@ class Queue:
         self._entries = entries
         self._current = current
         self._plain = plain
-        self._index = self._by_content = None
+        self._index = self._by_content = self._fault = None
 
 
 def _named(entries: Sequence[Entry]) -> str:

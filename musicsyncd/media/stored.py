@@ -42,7 +42,7 @@ HASH_BYTES = 1 << 20
 class StoredTrack:
     """One track in the cache, whole or growing. Any thread may call anything.
 
-    Made by :meth:`Store.open` only. Holding it keeps its file.
+    Made by :meth:`~.store.Store.open` only. Holding it keeps its file.
 
     Attributes:
         track: what it is.

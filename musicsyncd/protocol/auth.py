@@ -80,6 +80,7 @@ _SALT = b"musicsyncd 2"
 _SIGNED_HEADER = struct.Struct(">8sQQ")
 _SIGNED_PURPOSE = b"musicsyncd 2 word of a host:"
 _MARK_AT = slice(3, 5)
+_SENDER_AT = slice(6, 14)
 
 
 def _hkdf(secret: bytes, salt: bytes, info: bytes, length: int) -> bytes:
@@ -181,6 +182,15 @@ def _tag(key: bytes, data: bytes) -> bytes:
 def signed_part(sender: bytes, epoch: int, number: int, body: bytes) -> bytes:
     """Return what a host signs of a message: who says it, in which of its starts, as which of its messages."""
     return _SIGNED_PURPOSE + _SIGNED_HEADER.pack(sender, epoch, number) + body
+
+
+def sender_of(data: bytes) -> bytes:
+    """Return the id that a datagram names as its sender's: what anybody may have written there until it is opened.
+
+    Args:
+        data: with a whole header, as all that an :class:`Opener` does not call ``short`` has.
+    """
+    return data[_SENDER_AT]
 
 
 class Sealer:

@@ -6,9 +6,9 @@ the room's key can make a host appear that is none, and so can a recording of on
 
 A *fellow* has our key: what it says to the group opens, and its beacons tell its name and rooms. A *stranger* has
 another: nothing that it says can be read. It is known for a host by the port that it sends from, which is the group's
-own; speakers and commands send from any other. Its id, which stands unsealed in every datagram (the layout of
-:mod:`musicsyncd.protocol.auth`), only shows that two of its addresses are one host's. So anybody who may send from that
-port can seem to be a stranger, one for each address that he has.
+own; speakers and commands send from any other. The id that it names (:func:`musicsyncd.protocol.auth.sender_of`)
+only shows that two of its addresses are one host's. So anybody who may send from that port can seem to be a stranger,
+one for each address that he has.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from musicsyncd.errors import ProtocolError
 from musicsyncd.protocol import wire
-from musicsyncd.protocol.auth import Opened
+from musicsyncd.protocol.auth import Opened, sender_of
 from musicsyncd.protocol.node import Address
 from musicsyncd.units import NS_PER_S
 
@@ -38,8 +38,6 @@ MOVED_AFTER_NS = 2 * NS_PER_S
 MAX_OPENED_IN_WINDOW = 512
 WINDOW_NS = NS_PER_S
 """15 fellows with eight rooms each send fewer a second; what is beyond would cost a flood's victim a MAC each."""
-
-_SENDER_AT = slice(6, 14)
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -104,7 +102,7 @@ class Others:
             address: of its sender.
             now_ns: when it arrived, host time.
         """
-        if data[_SENDER_AT] == self._own_id or not self._may_open(now_ns):
+        if sender_of(data) == self._own_id or not self._may_open(now_ns):
             return
         try:
             opened = self._open_fellow(data)
@@ -126,7 +124,7 @@ class Others:
         """
         if address[1] != self._port:
             return
-        host_id = data[_SENDER_AT]
+        host_id = sender_of(data)
         # What we said under a key that is no more may still be on its way.
         if host_id != self._own_id:
             _put_last(self._strangers, address[0], _Stranger(host_id, now_ns), MAX_OTHERS)

@@ -20,32 +20,36 @@ MAX_TOKEN_CHARS = 200
 _Text = Annotated[str, msgspec.Meta(max_length=MAX_NAME_CHARS)]
 
 
-class Seek(msgspec.Struct, forbid_unknown_fields=True):
+class _Body(msgspec.Struct, forbid_unknown_fields=True):
+    """A field that is misspelt is refused, and not passed over."""
+
+
+class Seek(_Body):
     """Where to: ``83.2``, ``1:23``, ``+10``, ``-10`` or ``50%``."""
 
     to: _Text
 
 
-class Volume(msgspec.Struct, forbid_unknown_fields=True):
+class Volume(_Body):
     """Percent: ``40``, or ``+5`` and ``-5`` from where it is."""
 
     volume: _Text
 
 
-class Mute(msgspec.Struct, forbid_unknown_fields=True):
+class Mute(_Body):
     """Silent or not."""
 
     muted: bool
 
 
-class Positions(msgspec.Struct, forbid_unknown_fields=True):
+class Positions(_Body):
     """Entries of a queue by their positions, from 1, as they were at a revision."""
 
     positions: Annotated[list[int], msgspec.Meta(max_length=MAX_QUEUE)]
     revision: int | None = None
 
 
-class Move(msgspec.Struct, forbid_unknown_fields=True, rename={"from_": "from"}):
+class Move(_Body, rename={"from_": "from"}):
     """From one position of a queue to another, as it was at a revision."""
 
     from_: int
@@ -53,7 +57,7 @@ class Move(msgspec.Struct, forbid_unknown_fields=True, rename={"from_": "from"})
     revision: int | None = None
 
 
-class Jump(msgspec.Struct, forbid_unknown_fields=True):
+class Jump(_Body):
     """An entry of a queue: by its position, as it was at a revision, or by words of its title and artist."""
 
     position: int | None = None
@@ -61,73 +65,73 @@ class Jump(msgspec.Struct, forbid_unknown_fields=True):
     revision: int | None = None
 
 
-class AtRevision(msgspec.Struct, forbid_unknown_fields=True):
+class AtRevision(_Body):
     """The revision of a queue for which a command is meant; refused when it has changed since."""
 
     revision: int | None = None
 
 
-class Switch(msgspec.Struct, forbid_unknown_fields=True):
+class Switch(_Body):
     """On or off."""
 
     on: bool
 
 
-class Repeat(msgspec.Struct, forbid_unknown_fields=True):
+class Repeat(_Body):
     """``off``, ``one`` or ``all``."""
 
     repeat: _Text
 
 
-class Crossfade(msgspec.Struct, forbid_unknown_fields=True):
+class Crossfade(_Body):
     """Seconds, 0 for gapless."""
 
     seconds: float
 
 
-class Name(msgspec.Struct, forbid_unknown_fields=True):
+class Name(_Body):
     """A new room's name."""
 
     name: _Text
 
 
-class RoomOf(msgspec.Struct, forbid_unknown_fields=True):
+class RoomOf(_Body):
     """The room into which a speaker goes."""
 
     room: _Text
 
 
-class Delay(msgspec.Struct, forbid_unknown_fields=True):
+class Delay(_Body):
     """How late what stands behind a speaker's card is, in milliseconds."""
 
     output_delay_ms: float
 
 
-class Channels(msgspec.Struct, forbid_unknown_fields=True):
+class Channels(_Body):
     """``stereo``, ``left``, ``right`` or ``mono``."""
 
     channels: _Text
 
 
-class SignIn(msgspec.Struct, forbid_unknown_fields=True):
+class SignIn(_Body):
     """A link's token."""
 
     token: Annotated[str, msgspec.Meta(max_length=MAX_TOKEN_CHARS)]
 
 
-class NewLink(msgspec.Struct, forbid_unknown_fields=True):
+class NewLink(_Body):
     """A link that is to be made."""
 
     role: _Text = "control"
     name: Annotated[str, msgspec.Meta(max_length=MAX_LINK_NAME_CHARS)] = ""
 
 
-class Span(msgspec.Struct, forbid_unknown_fields=True):
+class Span(_Body):
     """Which speaker, all by default, and how far back."""
 
     peer: _Text = ""
     seconds: Annotated[int, msgspec.Meta(ge=1, le=COARSE_S)] = FINE_S
 
 
-class Nothing(msgspec.Struct, forbid_unknown_fields=True):
+class Nothing(_Body):
     """No field at all."""

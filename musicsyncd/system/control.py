@@ -345,8 +345,13 @@ class Control:
             "rooms": [
                 room_status(one, now_ns, self.speakers.lead_duration_ns(one.name), self.preparer) for one in self.rooms
             ],
-            "peers": [peer_status(saved, info, now_ns) for saved, info in self.speakers.all()],
+            "peers": self.peers(),
         }
+
+    def peers(self) -> list[dict[str, Any]]:
+        """Return the speakers for programs."""
+        now_ns = self._now_ns()
+        return [peer_status(saved, info, now_ns) for saved, info in self.speakers.all()]
 
     def room(self, name: str) -> Room:
         """Return a room by its name; ``-`` is the only one, or the host's own.

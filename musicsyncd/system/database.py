@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
@@ -110,6 +110,7 @@ class SavedLink:
         name: for people.
         made_s: when, seconds since 1970.
         used_s: when it was used last, or None.
+        key_id: of the room key under which it is good; empty if no key was noted for it yet.
     """
 
     link_id: str
@@ -118,6 +119,7 @@ class SavedLink:
     name: str
     made_s: float
     used_s: float | None = None
+    key_id: bytes = b""
 
 
 class Database:
@@ -318,31 +320,29 @@ class Database:
         """Return all links, the oldest first."""
         with self._reading():
             rows = self._connection.execute(
-                "SELECT link_id, token_hash, role, name, made_s, used_s FROM links ORDER BY made_s, link_id"
+                "SELECT link_id, token_hash, role, name, made_s, used_s, key_id FROM links ORDER BY made_s, link_id"
             ).fetchall()
         return [SavedLink(*row) for row in rows]
 
-    def save_link(self, link: SavedLink) -> None:
-        """Save a link.
+    def save_links(self, links: Iterable[SavedLink]) -> None:
+        """Save links, all or none.
 
         Raises:
-            MusicSyncError: it cannot be saved, or there are too many.
+            MusicSyncError: they cannot be saved, or there are too many.
         """
-        with self._writing(f"link {link.link_id}"):
-            self._check_room_for("links", MAX_LINKS, "link_id", link.link_id)
-            self._connection.execute(
-                "INSERT OR REPLACE INTO links VALUES (?, ?, ?, ?, ?, ?)",
-                astuple(link),
-            )
+        with self._writing("links"):
+            for link in links:
+                self._check_room_for("links", MAX_LINKS, "link_id", link.link_id)
+                self._connection.execute("INSERT OR REPLACE INTO links VALUES (?, ?, ?, ?, ?, ?, ?)", astuple(link))
 
-    def remove_link(self, link_id: str) -> None:
-        """Forget a link, if it is there.
+    def remove_links(self, link_ids: Iterable[str]) -> None:
+        """Forget links, as far as they are there.
 
         Raises:
             MusicSyncError: it cannot be saved.
         """
-        with self._writing("the removal of a link"):
-            self._connection.execute("DELETE FROM links WHERE link_id = ?", (link_id,))
+        with self._writing("the removal of links"):
+            self._connection.executemany("DELETE FROM links WHERE link_id = ?", [(one,) for one in link_ids])
 
     def find_track(self, path: str, size_bytes: int, mtime_ns: int) -> bytes | None:
         """Return a file's content id, or None if it was never hashed or has another size or time since."""

@@ -49,10 +49,12 @@ class Events:
         if self._pages and self._due is None:
             self._due = asyncio.get_running_loop().call_later(COALESCE_S, self._tell)
 
-    def tick(self, status: Json) -> None:
-        """Tell a status if it is news; to be called once a second, with the present one."""
-        if self._pages and self._due is None and _gist(status) != self._gist:
-            self._tell_all(status)
+    def tick(self) -> None:
+        """Tell the status if it is news; to be called once a second."""
+        if self._pages and self._due is None:
+            status = self._status()
+            if _gist(status) != self._gist:
+                self._tell_all(status)
 
     def close(self) -> None:
         """Tell nothing more."""

@@ -114,10 +114,11 @@ class HostDaemon:
         self._speaker: Process | None = None
         self._answered_ns = now_ns()
         token = None if config.open else http_token(keys.room_key)
-        self._server = HttpServer(self._control, token, Links(database, os.urandom), _tls(config))
+        links = Links(database, os.urandom)
+        self._server = HttpServer(self._control, token, links, _tls(config))
         if not config.open:
             self._control.key = KeyChange(
-                *(self._node, config.paths, keys, self._control.speakers),
+                *(self._node, config.paths, keys, self._control.speakers, links),
                 accept=self._server.accept_tokens,
                 changed=self._network.turn,
             )

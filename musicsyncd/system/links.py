@@ -5,6 +5,10 @@ without salt or many rounds keeps it as well as any. The host keeps only its SHA
 learns no token. In a link the token stands behind ``#``, which no browser ever sends and no server ever logs; the page
 sends it once, in the body of its request to sign in.
 
+A link is good under the room key of its time. When the host starts with another one, as `musicsyncd key new` makes it,
+its links are taken back: whoever is to be locked out may have one. A key that replaced it while the host ran
+(`musicsyncd key rotate`), which locks nobody out, leaves them as they are.
+
 Must not know HTTP: who shows a token, and how, is :mod:`musicsyncd.system.http_guard`'s.
 """
 
@@ -14,7 +18,7 @@ import base64
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -57,6 +61,7 @@ class Links:
         self._day_s = day_s
         self._by_hash = {one.token_hash: one for one in database.links()}
         self._kept_used_s = {one.link_id: one.used_s or 0.0 for one in self._by_hash.values()}
+        self._key_id = b""
         self._throttle = Throttle(log)
         self.revoked: Callable[[str], None] = lambda _link_id: None
 
@@ -77,8 +82,9 @@ class Links:
                 f"there are {MAX_LINKS} links already: revoke some, `musicsyncd link list` says when each was used last"
             )
         token = _base32(self._random_bytes(TOKEN_BYTES))
-        link = SavedLink(_base32(self._random_bytes(ID_BYTES)), _hash(token), role, name, self._day_s())
-        self._database.save_link(link)  # A link that is not kept must not be given away.
+        link_id = _base32(self._random_bytes(ID_BYTES))
+        link = SavedLink(link_id, _hash(token), role, name, self._day_s(), key_id=self._key_id)
+        self._database.save_links([link])  # A link that is not kept must not be given away.
         self._by_hash[link.token_hash] = link
         log.info("made the link %s: %s%s", link.link_id, role, f", for {name}" if name else "")
         return link, token
@@ -117,12 +123,31 @@ class Links:
         if len(found) > 1:
             raise ControlError(f"{len(found)} links begin with {link_id[:20]!r}: write more of it")
         link = found[0]
-        del self._by_hash[link.token_hash]
-        self._kept_used_s.pop(link.link_id, None)
-        self.revoked(link.link_id)
-        self._database.remove_link(link.link_id)
+        self._take_back([link])
         log.info("revoked the link %s", link.link_id)
         return f"revoked the link {link.link_id}{f' of {link.name}' if link.name else ''}"
+
+    def hold(self, key_id: bytes, others: Collection[bytes] = ()) -> None:
+        """Say which room key is in force, under which links are good from now on.
+
+        Links that are good under it, under one of the others, or of which no key was noted yet, stay; all that are not
+        are taken back. That holds also when it cannot be kept, until the host starts again.
+
+        Args:
+            key_id: of the key in force.
+            others: ids of keys that it replaces, or that are to replace it.
+        """
+        self._key_id = key_id
+        gone = [one for one in self._by_hash.values() if one.key_id not in (key_id, *others, b"")]
+        if gone:
+            log.warning("the room has a new key: revoked all links, %d, that were made under the one before", len(gone))
+            try:
+                self._take_back(gone)
+            except MusicSyncError as error:
+                self._throttle.warning("save", str(error))
+        renewed = [replace(one, key_id=key_id) for one in self._by_hash.values() if one.key_id != key_id]
+        self._by_hash.update((one.token_hash, one) for one in renewed)
+        self._save(renewed)
 
     def all(self) -> list[dict[str, Any]]:
         """Return all links for programs, the oldest first; without their tokens, which nobody has."""
@@ -143,14 +168,28 @@ class Links:
         Args:
             at_once: all that is newer, as at a stop of the host.
         """
-        for link in self._by_hash.values():
-            newer_s = (link.used_s or 0.0) - self._kept_used_s.get(link.link_id, 0.0)
-            if newer_s > (0.0 if at_once else KEEP_USED_S):
-                self._kept_used_s[link.link_id] = link.used_s or 0.0
-                try:
-                    self._database.save_link(link)
-                except MusicSyncError as error:
-                    self._throttle.warning("save", str(error))
+        least_s = 0.0 if at_once else KEEP_USED_S
+        newer = [
+            one
+            for one in self._by_hash.values()
+            if (one.used_s or 0.0) - self._kept_used_s.get(one.link_id, 0.0) > least_s
+        ]
+        self._kept_used_s.update((one.link_id, one.used_s or 0.0) for one in newer)
+        self._save(newer)
+
+    def _save(self, links: list[SavedLink]) -> None:
+        if links:
+            try:
+                self._database.save_links(links)
+            except MusicSyncError as error:
+                self._throttle.warning("save", str(error))
+
+    def _take_back(self, links: list[SavedLink]) -> None:
+        for link in links:
+            del self._by_hash[link.token_hash]
+            self._kept_used_s.pop(link.link_id, None)
+            self.revoked(link.link_id)
+        self._database.remove_links(one.link_id for one in links)
 
 
 def _hash(token: str) -> bytes:

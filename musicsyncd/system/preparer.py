@@ -29,6 +29,7 @@ from musicsyncd.media.replaygain import Loudness, gain_db
 from musicsyncd.media.tags import read_tags
 from musicsyncd.playback.timeline import Track
 from musicsyncd.system.database import Database
+from musicsyncd.system.log import Throttle
 from musicsyncd.system.monotonic import now_ns
 from musicsyncd.text import listed
 from musicsyncd.units import NS_PER_S
@@ -80,6 +81,7 @@ class Preparer:
         self.converting: dict[str, float] = {}
         self.damage: OrderedDict[str, str] = OrderedDict()
         self._database = database
+        self._throttle = Throttle(log)
         self._folder: ConvertedFolder | None = None
         self._closing = threading.Event()
         self._looked_ns: OrderedDict[str, int] = OrderedDict()
@@ -110,8 +112,8 @@ class Preparer:
         found = await asyncio.get_running_loop().run_in_executor(self._pool, _find, tuple(paths))
         if not found.items:
             raise MediaError(listed(found.faults, MAX_SAID_FAULTS) or "no track was named")
-        for fault in found.faults:
-            log.warning("%s", fault)
+        if found.faults:
+            log.warning("left out: %s", listed(found.faults, MAX_SAID_FAULTS))
         return found
 
     async def prepare(self, path: str) -> Track:
@@ -131,7 +133,7 @@ class Preparer:
             try:
                 self._database.keep_track(info, hashed)
             except MusicSyncError as error:
-                log.warning("%s", error)  # It costs the hashing once more, no music.
+                self._throttle.warning("keep", str(error))  # It costs the hashing once more, no music.
         louder_db = await loop.run_in_executor(self._pool, _gain_db, info.path, self.loudness)
         if self._folder is None or not await loop.run_in_executor(self._pool, must_convert, info):
             return to_track(info, hashed, louder_db)

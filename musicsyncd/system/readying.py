@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from musicsyncd.errors import MusicSyncError
 from musicsyncd.media.entry import Entry
+from musicsyncd.system.log import Throttle
 from musicsyncd.system.preparer import Preparer
 from musicsyncd.system.room import Room
 
@@ -32,6 +33,7 @@ class Readying:
     def __init__(self, preparer: Preparer, changed: Callable[[Room], None]) -> None:
         self._preparer = preparer
         self._changed = changed
+        self._throttle = Throttle(log)
         self._ahead: dict[str, asyncio.Task[None]] = {}
         self._reading: dict[tuple[str, int], asyncio.Task[None]] = {}
 
@@ -76,7 +78,8 @@ class Readying:
         try:
             track = await self._preparer.prepare(entry.path)
         except MusicSyncError as error:
-            log.warning("room %s: left out: %s", room.name, error)
+            # Of a disk that was unplugged, all the rest of the queue comes here within a second.
+            self._throttle.warning(room.name, f"room {room.name}: left out: {error}")
             room.queue.set_fault(entry.number, str(error))
         else:
             room.queue.set_prepared(entry.number, track)

@@ -48,7 +48,11 @@ CREATE TABLE links (
 ) WITHOUT ROWID;
 """
 
-STEPS = (_FIRST, _SECOND, _THIRD)
+_FOURTH = """
+ALTER TABLE links ADD COLUMN key_id BLOB NOT NULL DEFAULT X'';
+"""
+
+STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH)
 """From nothing to version 1, from 1 to 2, and so on. A step that was ever released is never changed."""
 
 VERSION = len(STEPS)

@@ -81,9 +81,8 @@ class Site:
 
     def tick(self) -> None:
         """Note and tell what changes by itself; to be called once a second."""
-        status = self.control.status()
-        self.trends.note(self._now_ns(), status["peers"])
-        self.events.tick(status)
+        self.trends.note(self._now_ns(), self.control.peers())
+        self.events.tick()
         self.links.keep_used()
 
     def past(self, peer: str, seconds: int) -> dict[str, Any]:

@@ -16,8 +16,12 @@ from musicsyncd.protocol.host import HostNode, PeerInfo
 from musicsyncd.protocol.wire import MAX_OUTPUT_DELAY_US, Settings
 from musicsyncd.system.database import Database, SavedPeer
 from musicsyncd.system.log import Throttle
+from musicsyncd.text import listed
 
 log = logging.getLogger(__name__)
+
+MAX_NAMED = 10
+"""Speakers of which a refused name's line tells the names."""
 
 
 class Browsers(Protocol):
@@ -150,8 +154,8 @@ class Speakers:
         if found:
             ids = ", ".join(one.peer_id.hex() for one in found)
             raise ControlError(f"{len(found)} speakers are called {name!r}: say which by its id, {ids}")
-        names = ", ".join(one.name for one in self._saved.values()) or "none yet"
-        raise ControlError(f"no speaker {name!r}: there is {names}")
+        names = list(dict.fromkeys(one.name for one in self._saved.values()))
+        raise ControlError(f"no speaker {name!r}: there is {listed(names, MAX_NAMED, ', ') or 'none yet'}")
 
     def _set(self, peer: SavedPeer) -> SavedPeer:
         peer = replace(peer, settings_revision=peer.settings_revision + 1)

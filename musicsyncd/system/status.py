@@ -51,7 +51,7 @@ def room_status(room: Room, now_host_ns: int, lead_duration_ns: int, preparer: P
         "shuffled": queue.shuffled,
         "repeat": queue.repeat,
         "crossfade_s": transport.fade_ms / 1000,
-        "fault": next((one.fault for one in queue.entries if one.fault), ""),
+        "fault": queue.fault,
         "lead_ms": round(ns_to_ms(lead_duration_ns), 1),
     }
 

@@ -1,6 +1,6 @@
 """How each speaker was over the last hour: every second of the last five minutes, and every ten seconds of all of it.
 
-Owns the figures of the past, in arrays of fixed size: with :data:`MAX_PEERS` speakers 1.4 MB, however long the host
+Owns the figures of the past, in arrays of fixed size: with :data:`MAX_PEERS` speakers 1.2 MB, however long the host
 runs. Knows a speaker as :func:`musicsyncd.system.status.peer_status` says it.
 
 All speakers share one row of times, so that figures of one column are of one instant. A value of ten seconds is the

@@ -142,6 +142,23 @@ def test_preparing_and_faults_change_one_entry_and_only_if_it_is_there():
     assert queue.entries == (second,)
 
 
+def test_a_queue_says_the_first_fault_there_is_after_each_change():
+    queue = made("abc")
+    assert queue.fault == ""
+    queue.set_fault(3, "no such file")
+    assert queue.fault == "no such file"
+    queue.set_fault(2, "broken")
+    assert queue.fault == "broken"
+    queue.move(3, 1)
+    assert queue.fault == "no such file"
+    queue.set_prepared(3, TRACK)
+    assert queue.fault == "broken"
+    queue.clear()
+    assert queue.fault == ""
+    queue.undo()
+    assert queue.fault == "broken"
+
+
 def test_an_entry_is_found_by_what_its_track_is_as_long_as_it_is_here():
     queue = made("ab")
     assert queue.find_content(TRACK.content_id) is None

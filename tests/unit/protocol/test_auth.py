@@ -18,6 +18,7 @@ from musicsyncd.protocol.auth import (
     Sealer,
     derive_key,
     key_id,
+    sender_of,
     signed_part,
 )
 from musicsyncd.protocol.wire import MAX_DATAGRAM_BYTES
@@ -192,6 +193,12 @@ def test_a_datagram_that_comes_back_to_its_sender_opens_nowhere() -> None:
 def test_another_rooms_key_is_told_from_damage() -> None:
     stranger = sealer(key=derive_key(bytes(32), "host datagrams"))
     assert reason(Opener(HOST_KEY), stranger.seal(b"x")) == "key"
+
+
+@given(st.binary(min_size=8, max_size=8), st.binary(max_size=50))
+def test_the_sender_can_be_read_without_the_key(sender: bytes, body: bytes) -> None:
+    data = sealer(1 << 40, sender).seal(body)
+    assert sender_of(data) == sender == Opener(HOST_KEY).open(data).sender
 
 
 def test_a_node_knows_the_datagrams_of_its_own_kind() -> None:

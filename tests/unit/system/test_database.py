@@ -200,7 +200,7 @@ def test_a_file_of_the_first_version_is_taken_over_with_all_that_is_in_it(file):
     database.save_played("main", PLAYED)
     again = reopened(database, file)
     assert again.played("main") == PLAYED
-    assert again._connection.execute("PRAGMA user_version").fetchone() == (3,)
+    assert again._connection.execute("PRAGMA user_version").fetchone() == (4,)
     again.close()
 
 
@@ -280,13 +280,13 @@ def test_hashes_are_bounded_and_the_oldest_go_first(opened, monkeypatch):
     assert known == [0, 2, 3]
 
 
-@pytest.mark.parametrize("version", [4, 7])
+@pytest.mark.parametrize("version", [5, 7])
 def test_a_newer_database_is_refused_and_left_alone(opened, file, version):
     opened.next_epoch()
     opened._connection.execute(f"PRAGMA user_version = {version}")
     opened.close()
     before = file.read_bytes()
-    line = rf"written by a newer musicsyncd \(version {version}, this one knows 3\): upgrade, or move .* away"
+    line = rf"written by a newer musicsyncd \(version {version}, this one knows 4\): upgrade, or move .* away"
     with pytest.raises(ConfigError, match=line):
         Database(file)
     assert file.read_bytes() == before

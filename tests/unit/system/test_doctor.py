@@ -15,6 +15,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from loopback import free_port
 
 from musicsyncd.config import NetworkConfig, Paths
 from musicsyncd.errors import DeviceError
@@ -27,12 +28,6 @@ from musicsyncd.system.output import NullOutput
 from musicsyncd.units import NS_PER_MS, NS_PER_S
 
 KEY = bytes(range(32))
-
-
-def free_port(kind=socket.SOCK_DGRAM):
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture

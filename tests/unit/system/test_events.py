@@ -123,6 +123,7 @@ def test_all_pages_are_told_by_one_status(tmp_path, monkeypatch):
                 await asyncio.sleep(0)
         client.host.control.room_volume("main", "8")
         await asyncio.sleep(2 * module.COALESCE_S)
+        client.server.site.tick()
         assert made == 1, "nobody is there to be told"
 
     run(test, tmp_path)
@@ -158,7 +159,7 @@ def test_a_page_that_reads_slowly_gets_the_newest_and_nothing_piles_up():
         for number in range(1, 101):
             now["host"] = {"n": number}
             now["rooms"] = [{**now["rooms"][0], "queue_revision": number}]
-            events.tick(now)
+            events.tick()
         (page,) = events._pages
         assert (len(page._queues), page._status is not None) == (1, True)
         for _ in range(3):

@@ -6,6 +6,7 @@ import logging
 import socket
 
 import pytest
+from loopback import has_ipv6
 
 from musicsyncd.protocol.auth import MAGIC, OVERHEAD_BYTES, VERSION
 from musicsyncd.protocol.wire import MAX_DATAGRAM_BYTES
@@ -16,16 +17,6 @@ from musicsyncd.system.log import Throttle
 log = logging.getLogger(__name__)
 LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 BEGINNING = MAGIC + bytes([VERSION])
-
-
-def has_ipv6() -> bool:
-    """Return whether this machine speaks IPv6 with itself; containers are made without it at times."""
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
 
 
 families = pytest.mark.parametrize("family", LOOPBACK, ids=lambda family: family.name)

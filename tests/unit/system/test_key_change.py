@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 from contextlib import suppress
 
 import pytest
@@ -27,6 +28,7 @@ from musicsyncd.system.keyfile import (
     make_host_keys,
     write_room_keys,
 )
+from musicsyncd.system.links import Links
 
 NEW = HostKeys(bytes([9] * 32))
 UNTIL_SPOKEN_UNDER_S, UNTIL_DONE_S = 7, 13
@@ -76,8 +78,11 @@ class Changing:
         self.tokens: list[list[str]] = []
         self.done: list[RotationDone] = []
         self.kept: dict[str, bytes] = {}
+        self.links = Links(host.database, os.urandom)
         self.change = KeyChange(
-            host.node, paths, KEYS, host.control.speakers, accept=self._accept, changed=lambda: host.log.append("said")
+            *(host.node, paths, load_host_keys(paths.key_file), host.control.speakers, self.links),
+            accept=self._accept,
+            changed=lambda: host.log.append("said"),
         )
 
     def _accept(self, tokens) -> None:
@@ -398,7 +403,7 @@ def test_it_is_begun_on_the_hosts_own_machine_and_the_old_token_ends_with_it(tmp
     async def test(client):
         rig = Changing(client.host, own_paths(tmp_path))
         change = KeyChange(
-            *(client.host.node, rig.paths, KEYS, client.host.control.speakers),
+            *(client.host.node, rig.paths, KEYS, client.host.control.speakers, rig.links),
             accept=client.server.accept_tokens,
             changed=lambda: None,
         )
@@ -523,3 +528,57 @@ def test_a_speaker_of_an_open_room_leaves_the_key_that_it_has_for_others(tmp_pat
     rig.daemon._keep(NEW.room_keys)
     assert load_room_keys(rig.paths.key_file, rig.paths.rotated_key_file) == KEYS.room_keys
     assert [one for one in caplog.records if one.levelno >= logging.WARNING] == []
+
+
+# -- links -------------------------------------------------------------------------------------
+
+
+@on_a_loop
+async def test_links_stay_when_the_key_changes_in_use_whenever_the_host_stops(tmp_path, monkeypatch):
+    paths = own_paths(tmp_path)
+    with running(tmp_path) as host:
+        rig = Changing(host, paths)
+        rig.here("kitchen")
+        token = rig.links.make("control", "")[1]
+        rig.change.begin()
+        rig.all_take_it()
+        with monkeypatch.context() as broken:
+            refuse_to_write(broken)  # As if it stopped just before the old key goes.
+            rig.seconds(UNTIL_DONE_S)
+    for _ in range(2):
+        with running(tmp_path, boot_id=BOOT) as host:
+            rig = Changing(host, paths)
+            assert rig.links.entitled(token) is not None
+            rig.change.open()
+            rig.seconds(UNTIL_DONE_S)
+            assert rig.coming is None
+            assert rig.links.entitled(token) is not None
+
+
+@on_a_loop
+async def test_links_are_revoked_when_the_host_starts_with_a_new_key(tmp_path):
+    paths = own_paths(tmp_path)
+    with running(tmp_path) as host:
+        token = Changing(host, paths).links.make("control", "")[1]
+    make_host_keys(paths.key_file, replace=True)
+    with running(tmp_path) as host:
+        assert Changing(host, paths).links.entitled(token) is None
+
+
+@on_a_loop
+async def test_a_new_key_that_waits_for_the_hosts_next_start_is_not_written_over(tmp_path, caplog):
+    paths = own_paths(tmp_path)
+    with running(tmp_path) as host:
+        rig = Changing(host, paths)
+        rig.here("kitchen")
+        newest = make_host_keys(paths.key_file, replace=True)
+        with pytest.raises(ConfigError, match="is newer than this host's: restart the host"):
+            rig.change.begin()
+        assert host.node.rotation is None
+        keep_host_keys(paths.key_file, KEYS)
+        rig.change.begin()
+        rig.all_take_it()
+        newest = make_host_keys(paths.key_file, replace=True)
+        rig.seconds(UNTIL_DONE_S)
+        assert "is newer than this host's" in caplog.text
+        assert load_host_keys(paths.key_file) == newest

@@ -102,8 +102,8 @@ def test_a_link_that_cannot_be_kept_is_not_given_away_and_a_revoked_one_is_revok
     def refuse(*_: object) -> None:
         raise MusicSyncError("cannot save: the disk is full")
 
-    monkeypatch.setattr(database, "save_link", refuse)
-    monkeypatch.setattr(database, "remove_link", refuse)
+    monkeypatch.setattr(database, "save_links", refuse)
+    monkeypatch.setattr(database, "remove_links", refuse)
     with pytest.raises(MusicSyncError):
         links.make("control", "")
     assert len(links.all()) == 1
@@ -127,8 +127,8 @@ def test_what_is_no_role_or_name_and_too_many_are_refused(links, monkeypatch):
 
 def test_when_a_link_was_used_is_kept_once_a_minute_and_at_the_end(links, database, day, monkeypatch):
     saved: list[float | None] = []
-    real = database.save_link
-    monkeypatch.setattr(database, "save_link", lambda link: (saved.append(link.used_s), real(link)))
+    real = database.save_links
+    monkeypatch.setattr(database, "save_links", lambda links: (saved.extend(one.used_s for one in links), real(links)))
     begin_s = day.now_s
     link, token = links.make("control", "")
     links.make("listen", "never used")
@@ -147,5 +147,65 @@ def test_when_a_link_was_used_is_kept_once_a_minute_and_at_the_end(links, databa
 
 def test_a_role_that_a_newer_version_kept_opens_nothing(links, database, day):
     link, token = links.make("guest", "")
-    database.save_link(replace(link, role="owner"))
+    database.save_links([replace(link, role="owner")])
     assert Links(database, random.Random(2).randbytes, day).entitled(token) is None
+
+
+# -- the room's key ----------------------------------------------------------------------------
+
+
+OLD, NEW, OTHER = b"old!", b"new!", b"else"
+
+
+def test_links_of_another_key_are_revoked_and_stay_so(links, database, day, caplog):
+    told: list[str] = []
+    links.hold(OLD)
+    made = [links.make("control", "") for _ in range(2)]
+    again = Links(database, random.Random(2).randbytes, day)
+    again.revoked = told.append
+    again.hold(NEW)
+    assert sorted(told) == sorted(link.link_id for link, _ in made)
+    assert "revoked all links, 2," in caplog.text
+    kept = again.make("listen", "")[1]
+    for opened in (again, Links(database, random.Random(3).randbytes, day)):
+        assert [opened.entitled(token) for _, token in made] == [None, None]
+        opened.hold(NEW)
+        assert opened.entitled(kept) is not None
+
+
+def test_links_of_a_key_that_was_replaced_in_use_stay_and_go_with_the_newer_one(links, database, day):
+    links.hold(OLD)
+    token = links.make("control", "")[1]
+    links.hold(NEW, [OLD])
+    for key_id, others in ((NEW, []), (OLD, [NEW]), (NEW, [OLD]), (NEW, [])):
+        again = Links(database, random.Random(2).randbytes, day)
+        again.hold(key_id, others)
+        assert again.entitled(token) is not None
+    again.hold(OTHER)
+    assert again.entitled(token) is None
+
+
+def test_links_of_which_no_key_was_noted_stay_until_the_key_changes(links, database, day):
+    token = links.make("control", "")[1]
+    Links(database, random.Random(2).randbytes, day).hold(OLD)
+    again = Links(database, random.Random(2).randbytes, day)
+    assert again.entitled(token) is not None
+    again.hold(NEW)
+    assert again.entitled(token) is None
+
+
+def test_links_of_another_key_open_nothing_even_where_that_cannot_be_kept(links, database, monkeypatch, caplog):
+    links.hold(OLD)
+    token = links.make("control", "")[1]
+
+    def refuse(*_: object) -> None:
+        raise MusicSyncError("cannot save: the disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(database, "remove_links", refuse)
+        links.hold(NEW)
+    assert links.entitled(token) is None
+    assert "the disk is full" in caplog.text
+    again = Links(database, random.Random(2).randbytes)
+    again.hold(NEW)
+    assert again.entitled(token) is None

@@ -7,6 +7,7 @@ import select
 import socket
 
 import pytest
+from loopback import free_port, needs_ipv6
 
 from musicsyncd.config import NetworkConfig
 from musicsyncd.errors import ConfigError
@@ -17,25 +18,6 @@ from musicsyncd.system.multicast import Asker, Sender, address_of, family_of, in
 LO_INDEX = socket.if_nametoindex("lo")
 LO = Interface("lo", LO_INDEX, socket.AF_INET, "127.0.0.1", True, False)
 GONE = Interface("gone0", 77777, socket.AF_INET, "192.0.2.1", False, True)
-
-
-def has_ipv6() -> bool:
-    """Return whether this machine speaks IPv6 with itself; containers are made without it at times."""
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("0.0.0.0", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture

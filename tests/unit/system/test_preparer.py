@@ -90,6 +90,20 @@ def test_a_hash_that_cannot_be_kept_costs_no_music(preparer, database, tmp_path,
     path = make_track(tmp_path / "a.wav")
     assert asyncio.run(preparer.prepare(str(path))).size_bytes == path.stat().st_size
     assert "the disk is full" in caplog.text
+    for name in ("b.wav", "c.wav"):
+        asyncio.run(preparer.prepare(str(make_track(tmp_path / name))))
+    assert len(caplog.records) == 1, "once a second at most"
+
+
+def test_what_is_left_out_of_a_folder_is_one_line_in_the_log(preparer, tmp_path, caplog):
+    make_track(tmp_path / "a.wav")
+    for number in range(20):
+        (tmp_path / f"{number}.flac").write_text("no music")
+    found = asyncio.run(preparer.find([str(tmp_path)]))
+    assert len(found.faults) == 20
+    (record,) = caplog.records
+    assert record.message.startswith("left out: ")
+    assert record.message.endswith("(and 17 more)")
 
 
 def test_a_file_that_went_is_a_fault(preparer, tmp_path):

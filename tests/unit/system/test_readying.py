@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 
 import pytest
-from host_rig import on_a_loop, running
+from host_rig import make_album, on_a_loop, running
 
 from musicsyncd.system import control as control_module
 from musicsyncd.system import preparer as preparer_module
@@ -79,3 +80,16 @@ async def test_a_damaged_track_is_said_in_the_queue_and_in_the_status(tmp_path, 
         host.control.preparer.damage[album[0]] = "2 s are lost at 1:00"
         assert host.status()["track"]["damage"] == "2 s are lost at 1:00"
         assert host.control.queues.show("main")["entries"][0]["damage"] == "2 s are lost at 1:00"
+
+
+@on_a_loop
+async def test_a_disk_that_is_gone_does_not_flood_the_log(tmp_path, caplog):
+    album = make_album(tmp_path / "album", 20)
+    with running(tmp_path / "host") as host:
+        host.room().queue.add((await host.control.preparer.find(album)).items)
+        for path in album:
+            os.unlink(path)
+        await host.control.play("main", [])
+        await host.settle()
+        assert all(entry.fault for entry in host.room().queue.entries)
+        assert len([one for one in caplog.records if "left out" in one.message]) == 1

@@ -134,6 +134,8 @@ def test_a_speaker_is_found_by_name_in_any_case_or_by_its_id(rig):
 
 def test_of_two_speakers_of_one_name_the_id_must_say_which(rig):
     rig.speakers.appeared(b"other...", "Lamp", "main")
+    with pytest.raises(ControlError, match=r"there is Lamp, Shelf$"):
+        rig.speakers.volume("Lam", "3")
     with pytest.raises(ControlError, match="2 speakers are called 'Lamp'") as caught:
         rig.speakers.mute("Lamp", True)
     assert LAMP.hex() in str(caught.value)

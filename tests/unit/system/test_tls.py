@@ -16,6 +16,7 @@ import pytest
 from cryptography import x509
 from host_rig import Host
 from http_rig import KEYED, TOKEN, make_server
+from loopback import free_port
 
 from musicsyncd.errors import ConfigError
 from musicsyncd.system import http_connections, tls
@@ -24,11 +25,6 @@ from musicsyncd.system.tls import YEARS, load_tls
 
 NAMES = ("den", "den.local", "localhost")
 ADDRESSES = ("127.0.0.1", "192.0.2.1", "::1", "fe80::1%eth0", "127.0.0.1")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
 
 
 def certificate(path: Path) -> x509.Certificate:
@@ -84,7 +80,7 @@ def test_where_none_can_be_made_is_one_line(tmp_path):
 @asynccontextmanager
 async def secured(folder: Path):
     host = Host(folder)
-    port = free_port()
+    port = free_port(socket.SOCK_STREAM)
     made = load_tls(folder / "tls.pem", port, NAMES, ADDRESSES)
     server = make_server(host, TOKEN, tls=made)
     await server.open(0, folder / "host.sock")

@@ -8,6 +8,7 @@ import struct
 from dataclasses import dataclass, field
 
 import pytest
+from loopback import free_port, needs_ipv6
 
 from musicsyncd.config import NetworkConfig
 from musicsyncd.errors import ConfigError
@@ -27,19 +28,6 @@ LO = Interface("lo", 1, socket.AF_INET, "127.0.0.1", True, False)
 def ours(text: str) -> bytes:
     """Return what looks like one of our datagrams: others do not get past the kernel."""
     return MAGIC + bytes([VERSION]) + text.encode().ljust(OVERHEAD_BYTES)
-
-
-def has_ipv6() -> bool:
-    """Return whether this machine speaks IPv6 with itself; containers are made without it at times."""
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 
 
 def on_loopback(address: str) -> Interface:
@@ -75,12 +63,6 @@ class Node:
     def handle_timer(self, now_ns):
         self.fired += 1
         self.timer_ns = None
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("0.0.0.0", 0))
-        return probe.getsockname()[1]
 
 
 def config(port: int, interfaces: tuple[str, ...] = ("lo",), **more) -> NetworkConfig:
