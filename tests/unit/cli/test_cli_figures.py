@@ -33,11 +33,11 @@ def test_a_length_of_time_has_the_unit_that_suits_it(microseconds, text):
 
 
 @given(st.floats(0.1, 86_300e6))
-def test_a_length_of_time_is_what_it_was_to_three_digits(microseconds):
+def test_a_length_of_time_is_what_it_was_to_three_digits_or_a_whole_microsecond(microseconds):
     text = figures.duration_us(microseconds)
     value, unit = re.fullmatch(r"([\d.]+) (µs|ms|s)", text).groups()
     scale = {"µs": 1, "ms": 1e3, "s": 1e6}[unit]
-    assert float(value) * scale == pytest.approx(microseconds, rel=0.006, abs=0.06)
+    assert float(value) * scale == pytest.approx(microseconds, rel=0.006, abs=0.06 if microseconds < 9.95 else 0.51)
     assert len(text) <= len("86399.000 s")
 
 

@@ -38,7 +38,7 @@ def examples(text):
     for line in text.splitlines():
         if line.startswith("    musicsyncd "):
             _, *words = shlex.split(line, comments=True)
-            yield list(takewhile(lambda word: word not in ("|", "<", ">>"), words))
+            yield list(takewhile(lambda word: word not in ("|", "<", ">", ">>"), words))
 
 
 @pytest.mark.parametrize("path", [path for path, _ in every_command(cli)], ids=" ".join)

@@ -12,11 +12,11 @@ import pytest
 from musicsyncd.cli import cli
 from musicsyncd.config import HostConfig, NetworkConfig, Paths, PeerConfig
 from musicsyncd.media.replaygain import Loudness
-from musicsyncd.protocol.auth import HostKeys
 from musicsyncd.system import host_daemon as module
 from musicsyncd.system import peer_daemon
 from musicsyncd.system.database import Database
 from musicsyncd.system.host_daemon import HostDaemon, speaker_words
+from musicsyncd.system.keyfile import make_host_keys
 from musicsyncd.system.monotonic import now_ns
 from musicsyncd.units import NS_PER_S
 
@@ -57,7 +57,7 @@ def daemon(tmp_path):
     config.paths.make()
     (tmp_path / "host").mkdir()
     database = Database(tmp_path / "host" / "state.sqlite")
-    yield HostDaemon(config, database, HostKeys(bytes(32)))
+    yield HostDaemon(config, database, make_host_keys(config.paths.key_file))
     database.close()
 
 
