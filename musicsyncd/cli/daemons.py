@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import click
@@ -176,6 +177,16 @@ def _host_config(
     )
 
 
+def _lighten() -> None:
+    """Keep out of a speaker's process what it has no use for; call it before anything large is imported."""
+    # Read when NumPy is imported: the audio thread is not to wait for helpers that have no real-time priority.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # A speaker fetches by plain HTTP and checks hashes. asyncio and http.client, which both load TLS, do without where
+    # Python was built so; None says that a module is not there. It is 1.2 MiB of a small board's memory.
+    if "ssl" not in sys.modules:
+        sys.modules["ssl"] = None  # type: ignore[assignment]
+
+
 @click.command(
     cls=Command,
     epilog="""\b
@@ -296,6 +307,7 @@ def peer(join: str | None, verbose: bool, **settings: Any) -> None:  # noqa: ANN
     if join is not None:
         _take_join_code(join)
     config = _peer_config(**settings)
+    _lighten()
     from musicsyncd.system import log, peer_daemon
 
     log.set_up(verbose=verbose)

@@ -14,9 +14,8 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 
-from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from musicsyncd.protocol.auth import HOST_MARK_BYTES
 
@@ -85,13 +84,21 @@ class Verifier:
         return True
 
 
+# Imported where they are used: a room's key changes hardly ever, and what belongs to ciphers is a dozen modules.
+
+
 def encrypt(key: bytes, nonce: bytes, data: bytes) -> bytes:
     """Return data under a key of 32 bytes, 16 bytes longer; no nonce of 12 bytes may serve twice."""
+    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
     return ChaCha20Poly1305(key).encrypt(nonce, data, None)
 
 
 def decrypt(key: bytes, nonce: bytes, data: bytes) -> bytes | None:
     """Return what was encrypted, or None if it was not under this key and nonce."""
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
     try:
         return ChaCha20Poly1305(key).decrypt(nonce, data, None)
     except InvalidTag:

@@ -22,7 +22,7 @@ from musicsyncd.protocol.host import PeerInfo, RoomState
 from musicsyncd.protocol.reporting import clock_stats
 from musicsyncd.protocol.wire import ClockStats, PlaybackStats, Report
 from musicsyncd.system import browser_messages as messages
-from musicsyncd.system.database import SavedPeer
+from musicsyncd.system.saved_peer import SavedPeer
 from musicsyncd.units import NS_PER_MS, NS_PER_S, HostNs, LocalNs
 
 MAX_LEAD_NS = 600 * NS_PER_MS

@@ -31,6 +31,7 @@ from musicsyncd.media.inspect import TrackInfo
 from musicsyncd.media.queue import Entry, Repeat
 from musicsyncd.playback.timeline import MAX_FADE_MS, Track
 from musicsyncd.system.rows import decoded, entry_row, path_bytes, path_of, why_not_open
+from musicsyncd.system.saved_peer import SavedPeer
 from musicsyncd.system.schema import STEPS, VERSION
 from musicsyncd.text import encodable
 
@@ -83,20 +84,6 @@ class SavedRoom:
     repeat: Repeat = "off"
     revision: int = 0
     fade_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class SavedPeer:
-    """What the host keeps for a peer; see :class:`musicsyncd.protocol.wire.Settings`."""
-
-    peer_id: bytes
-    name: str
-    room: str
-    volume: int = 100
-    muted: bool = False
-    output_delay_us: int = 0
-    channels: str = "stereo"
-    settings_revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from musicsyncd.protocol.following import HostFound, HostLost, StateChanged
 from musicsyncd.protocol.knowing import PeerInfo, Reach
 from musicsyncd.protocol.peer import PeerNode
 from musicsyncd.protocol.wire import PlaybackStats, Report, Settings
-from musicsyncd.system.database import SavedPeer
 from musicsyncd.system.interfaces import Interface
+from musicsyncd.system.saved_peer import SavedPeer
 from musicsyncd.system.status import peer_status
 from musicsyncd.units import HostNs, LocalNs, ns_to_s, ns_to_us
 

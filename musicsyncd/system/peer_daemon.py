@@ -15,7 +15,7 @@ import random
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from musicsyncd import __version__
 from musicsyncd.clock.filter import HostClock
@@ -33,7 +33,6 @@ from musicsyncd.system.interfaces import check
 from musicsyncd.system.keyfile import is_host_file, keep_room_keys, load_room_keys
 from musicsyncd.system.local_peers import socket_path
 from musicsyncd.system.monotonic import now_ns, suspended_duration_ns
-from musicsyncd.system.own_files import OwnFiles
 from musicsyncd.system.peer_account import (
     Acquaintance,
     in_words,
@@ -50,6 +49,7 @@ from musicsyncd.system.supervision import (
     claim,
     die_with_parent,
     end_process,
+    give_memory_back,
     keep_standard_error,
     may_replace_process,
     notify,
@@ -61,6 +61,9 @@ from musicsyncd.system.supervision import (
 )
 from musicsyncd.system.udp import Network
 from musicsyncd.units import NS_PER_MS, NS_PER_S, NS_PER_US, ms_to_ns, ns_to_s, volume_to_gain
+
+if TYPE_CHECKING:
+    from musicsyncd.system.own_files import OwnFiles
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +118,6 @@ class PeerDaemon:
             nonce=partial(os.urandom, NONCE_BYTES),
         )
         self._network = Network(self._node, config.network, port=0, on_activity=self._look)
-        library = OwnFiles(config.library, folder / "own-files.sqlite3") if config.library else None
         self.speaker = Speaker(
             output=config.output,
             device=config.device,
@@ -124,7 +126,7 @@ class PeerDaemon:
             cache_folder=make_folder(config.paths.cache_dir / "peers" / _safe(config.name)),
             cache_bytes=_cache_bytes(config),
             token=None if config.open else http_token(keys.room_key),
-            own_files=library,
+            own_files=_own_files(config, folder),
         )
         self._settings: Settings | None = None
         self._state: StateChanged | None = None
@@ -327,6 +329,15 @@ class PeerDaemon:
         self._hooks.look(has_sound(self._course, local_ns), self._node.room, local_ns)
 
 
+def _own_files(config: PeerConfig, folder: Path) -> OwnFiles | None:
+    if not config.library:
+        return None
+    # Most speakers have no music of their own, and SQLite is a megabyte of memory.
+    from musicsyncd.system.own_files import OwnFiles
+
+    return OwnFiles(config.library, folder / "own-files.sqlite3")
+
+
 def _safe(name: str) -> str:
     """Return a name as one folder's name."""
     kept = "".join(c if c.isalnum() or c in "-_ " else "_" for c in name).strip()
@@ -349,6 +360,7 @@ def run(config: PeerConfig, reread: Callable[[], PeerConfig]) -> None:
     """
     keep_standard_error()
     raise_priority()
+    give_memory_back()
     die_with_parent()
     check(config.network.interfaces)
     config.paths.make()

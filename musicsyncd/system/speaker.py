@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from musicsyncd.errors import DeviceError, MediaError
 from musicsyncd.media.ahead import Missing, due_host_ns, frames_wanted, missing_since, segments_wanted
@@ -25,9 +25,11 @@ from musicsyncd.system.fetch import Fetcher, Wanted
 from musicsyncd.system.log import Throttle
 from musicsyncd.system.monotonic import boot_identity, now_ns
 from musicsyncd.system.output import LastingError, Output, open_output
-from musicsyncd.system.own_files import OwnFiles
 from musicsyncd.system.sound_thread import SoundThread
 from musicsyncd.units import NS_PER_S, LocalNs, ns_to_s, ns_to_us
+
+if TYPE_CHECKING:
+    from musicsyncd.system.own_files import OwnFiles
 
 log = logging.getLogger(__name__)
 

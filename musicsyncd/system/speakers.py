@@ -14,8 +14,9 @@ from musicsyncd.config import CHANNELS
 from musicsyncd.errors import ControlError, MusicSyncError
 from musicsyncd.protocol.host import HostNode, PeerInfo
 from musicsyncd.protocol.wire import MAX_OUTPUT_DELAY_US, Settings
-from musicsyncd.system.database import Database, SavedPeer
+from musicsyncd.system.database import Database
 from musicsyncd.system.log import Throttle
+from musicsyncd.system.saved_peer import SavedPeer
 from musicsyncd.text import listed
 
 log = logging.getLogger(__name__)

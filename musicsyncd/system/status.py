@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from musicsyncd.media.entry import Entry
-from musicsyncd.protocol.host import PeerInfo
+from musicsyncd.protocol.knowing import PeerInfo
 from musicsyncd.protocol.wire import ClockStats, PlaybackStats
-from musicsyncd.system.database import SavedPeer
 from musicsyncd.units import ns_to_ms, ns_to_s, ns_to_us
 
 if TYPE_CHECKING:
+    from musicsyncd.media.entry import Entry
     from musicsyncd.system.preparer import Preparer
     from musicsyncd.system.room import Room
+    from musicsyncd.system.saved_peer import SavedPeer
 
 
 def room_status(room: Room, now_host_ns: int, lead_duration_ns: int, preparer: Preparer) -> dict[str, Any]:

@@ -190,6 +190,17 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+_M_TRIM_THRESHOLD = -1  # malloc.h
+_TRIM_BYTES = 128 << 10
+"""glibc's own default. By itself it raises that, to megabytes, once large blocks have come and gone; set, it stays."""
+
+
+def give_memory_back() -> None:
+    """Have the C library give the system back what is not in use any more, where it can be told so (mallopt(3))."""
+    with contextlib.suppress(AttributeError):  # musl has no such call, and needs none.
+        ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)
+
+
 def settle_memory() -> None:
     """Keep what is there at the end of the start out of garbage collections: they hold up the audio callback."""
     gc.collect()

@@ -156,6 +156,63 @@ def test_a_status_in_a_pipe_imports_no_rich(host, environment):
     assert "rich" not in result.stderr.split()
 
 
+NOT_FOR_COMMANDS = {
+    *(
+        "aiohttp",
+        "asyncio",
+        "concurrent",
+        "cryptography",
+        "dbus_fast",
+        "matplotlib",
+        "msgspec",
+        "numpy",
+        "rich",
+        "scipy",
+    ),
+    *("segno", "sounddevice", "soundfile", "sqlite3", "tinytag", "tomlkit", "tomllib", "zeroconf"),
+}
+"""A status is there within 300 ms, the interpreter's own start included."""
+
+NOT_FOR_SPEAKERS = {
+    *("aiohttp", "av", "dbus_fast", "difflib", "ifaddr", "matplotlib", "multiprocessing", "prometheus_client", "rich"),
+    *(
+        "scipy",
+        "segno",
+        "sqlite3",
+        "tinytag",
+        "tomlkit",
+        "tomllib",
+        "zeroconf",
+        "cryptography.hazmat.primitives.ciphers",
+    ),
+    *("_ssl", "encodings.idna", "numpy.fft", "numpy.ma", "numpy.random", "urllib.request"),
+    *(
+        "musicsyncd.media.queue",
+        "musicsyncd.protocol.host",
+        "musicsyncd.system.database",
+        "musicsyncd.system.own_files",
+    ),
+}
+"""A speaker has 60 MiB, and sounds within a second of its start."""
+
+
+def test_a_status_imports_nothing_slow(host, environment):
+    host.answer("GET", "/api/status", {"host": {"name": "h"}, "rooms": [], "peers": []})
+    for words in (("status",), ("status", "--json")):
+        imported = set(run(environment, "-c", TELL_IMPORTS, *words).stderr.split())
+        assert "musicsyncd.cli.status" in imported
+        assert not imported & NOT_FOR_COMMANDS
+
+
+def test_a_speaker_imports_nothing_that_it_does_not_need(folder, environment):
+    # Without a key it ends just before it would begin, with all that it is made of imported.
+    result = run(environment, "-c", TELL_IMPORTS, "peer", "--interface", "lo", "--output", "null")
+    assert "musicsyncd: no room key" in result.stderr
+    imported = set(result.stderr.split())
+    assert {"numpy", "asyncio", "http.client", "musicsyncd.system.speaker", "musicsyncd.system.fetch"} <= imported
+    assert not imported & NOT_FOR_SPEAKERS
+
+
 @pytest.mark.parametrize("args", [("status",), ("status", "--watch", "--json", "--interval", "0.1")])
 def test_a_reader_that_goes_away_hears_no_complaint(host, environment, args):
     host.answer("GET", "/api/status", {"host": {"name": "h"}, "rooms": [], "peers": [], "padding": "x" * 100_000})

@@ -44,7 +44,7 @@ class Host:
     bytes after which the connection is closed as a negative number.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1") -> None:
         self.tracks: dict[str, bytes] = {}
         self.requests: list[tuple[str, int, int]] = []
         self.dues_ms: list[int] = []
@@ -67,7 +67,10 @@ class Host:
             def log_message(self, *args: object) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
+
+        self.server = Server((address, 0), Handler)
         self.server.daemon_threads = True
         self.server.handle_error = lambda *_args: None  # Connections are broken off here on purpose.
         self.port = self.server.server_address[1]
@@ -151,6 +154,15 @@ def test_a_track_is_fetched_once_over_one_connection(host, store, fetcher):
     assert [start for start, _ in ranges] == [0, *[end for _, end in ranges[:-1]]], "no byte twice, none left out"
     assert fetcher.fault == ""
     assert len(host.requests) < 3_000_000 // fetch.MIN_REQUEST_BYTES, "requests grow on a fast network"
+
+
+def test_a_host_may_have_an_ipv6_address(store, fetcher):
+    host = Host("::1")
+    stored = store.open(host.put(1000))
+    fetcher.set_host("::1", host.port)
+    fetcher.want(plain([stored]))
+    until(lambda: stored.complete)
+    host.close()
 
 
 def test_what_a_reader_waits_for_comes_first(host, store, fetcher):

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -334,3 +335,13 @@ asyncio.run(run())
         process.send_signal(signal.SIGINT)
     assert process.wait(10) == 130
     process.stdout.close()
+
+
+def test_memory_is_given_back_where_the_c_library_can_be_told(monkeypatch):
+    told = []
+    library = SimpleNamespace(mallopt=lambda *said: told.append(said))
+    monkeypatch.setattr(supervision.ctypes, "CDLL", lambda _name: library)
+    supervision.give_memory_back()
+    assert told == [(-1, 128 * 1024)]
+    del library.mallopt
+    supervision.give_memory_back()
