@@ -140,12 +140,14 @@ class NetworkConfig:
         group: the IPv4 multicast group; the IPv6 one follows from it.
         interfaces: names or addresses, of either family, of those to use; empty means every one that can multicast.
         ttl: routers that a multicast datagram may pass, plus one.
+        mdns: the host announces itself by multicast DNS, and is looked for by it where the group does not come through.
     """
 
     port: int = DEFAULT_PORT
     group: str = DEFAULT_GROUP
     interfaces: tuple[str, ...] = ()
     ttl: int = 1
+    mdns: bool = True
 
     def __post_init__(self) -> None:
         _require(1 <= self.port <= 65535, f"port {self.port} does not exist: it is from 1 to 65535")

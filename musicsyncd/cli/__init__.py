@@ -17,7 +17,7 @@ from musicsyncd import __version__
 from musicsyncd.cli.framework import LazyGroup, remember_file
 
 FAMILIES = {
-    "Run": ("host=daemons:host", "peer=daemons:peer", "demo=demo:demo"),
+    "Run": ("host=daemons:host", "peer=daemons:peer", "mpris=mpris:mpris", "demo=demo:demo"),
     "Play": (
         "play=transport:play",
         "pause=transport:pause",

@@ -29,7 +29,10 @@ EXIT_INTERRUPTED = 130
 """128 + SIGINT, as a shell says it."""
 
 NETWORK_OPTIONS = frozenset(
-    ("host", "port", "key_file", "open", "interface", "group", "ttl", "state_dir", "cache_dir", "runtime_dir", "config")
+    (
+        *("host", "port", "key_file", "open", "interface", "group", "ttl", "mdns"),
+        *("state_dir", "cache_dir", "runtime_dir", "config"),
+    )
 )
 """Parameters that stand under a heading of their own at the end of each command's help."""
 

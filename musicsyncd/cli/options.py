@@ -95,6 +95,12 @@ _NETWORK = (
         envvar="MUSICSYNCD_TTL",
         help="Of multicast datagrams; more than 1 passes routers.",
     ),
+    _kept(
+        "--mdns/--no-mdns",
+        default=True,
+        envvar="MUSICSYNCD_MDNS",
+        help="Find the host by mDNS where the group does not come through.",
+    ),
 )
 _STATE = _kept(
     "--state-dir",
@@ -144,7 +150,7 @@ def network_config() -> NetworkConfig:
         ConfigError: they cannot be used.
     """
     values = _values()
-    return NetworkConfig(values["port"], values["group"], tuple(values["interface"]), values["ttl"])
+    return NetworkConfig(values["port"], values["group"], tuple(values["interface"]), values["ttl"], values["mdns"])
 
 
 def paths() -> Paths:

@@ -40,6 +40,7 @@ COMMON: dict[str, str] = {
     "group": "a text",
     "interface": "a list of texts",
     "ttl": "a whole number",
+    "mdns": "true or false",
     "state-dir": "a path",
     "cache-dir": "a path",
     "runtime-dir": "a path",

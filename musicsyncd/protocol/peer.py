@@ -110,6 +110,7 @@ class PeerNode:
         self._version = version
         self._clock = clock
         self._hosts = hosts
+        self._hints: tuple[Address, ...] = ()
         self._room = room
         self._host: FollowedHost | None = None
         self._gone: tuple[bytes, int] | None = None
@@ -156,6 +157,12 @@ class PeerNode:
         """Note that the keys of :class:`KeyChanged` are kept for the next start: from now on they are spoken under."""
         if self._keyring.keep(keys):
             self._schedule.hasten()
+
+    def try_at(self, hints: tuple[Address, ...]) -> None:
+        """Ask for a host at these addresses, too, until it is found; they take the place of those given before."""
+        if hints and self._is_searching:
+            self._schedule.search()
+        self._hints = hints
 
     def suspended(self, now_ns: int) -> None:
         """Note that this machine slept: its clock stood still, so its offset is another now."""
@@ -298,6 +305,7 @@ class PeerNode:
     def _welcome(self, host: FollowedHost, now_ns: int) -> None:
         # Probes start now; trust the address until they had a chance to be answered.
         host.answered_ns = now_ns
+        self._hints = ()
         self._prober.restart(now_ns)
         self._schedule.hasten()
         self._events.append(HostFound(*host.identity, host.address))
@@ -428,4 +436,4 @@ class PeerNode:
     def _report_to(self, searching: bool) -> list[Address | None]:
         """Return where reports go: to the host, or while there is none to all who might be it."""
         last = [] if self._host is None else [self._host.address]
-        return list(dict.fromkeys([None, *self._hosts, *last])) if searching else list(last)
+        return list(dict.fromkeys([None, *self._hosts, *last, *self._hints])) if searching else list(last)

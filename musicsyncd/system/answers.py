@@ -192,6 +192,19 @@ class PlayedShown(Answer):
     played: list[PlayedTrack]
 
 
+class TrackTags(Answer):
+    """What the tags of a track's file say; empty and 0 for nothing."""
+
+    title: str
+    artist: str
+    album: str
+    album_artist: str
+    genre: str
+    disc: int
+    track: int
+    year: int
+
+
 class LibraryTrack(Answer):
     """A track of the library. Its id may stand where a path may."""
 

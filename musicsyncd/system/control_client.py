@@ -1,7 +1,8 @@
 """Finds the host and asks it to do things, for commands: one request each, standard library only.
 
 The host is, in this order: the one that was named; the one on this machine, on its Unix
-socket; the one that answers a sealed hello to the multicast group. Over TCP a request carries
+socket; the one that answers a sealed hello to the multicast group; the one that answers it where multicast DNS says
+that there may be a host. Over TCP a request carries
 a token made from the room's key; the Unix socket is guarded by its folder's permissions.
 
 Must not import what is slow to import (numpy, aiohttp): a command is over in a tenth of a second.
@@ -13,6 +14,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
@@ -20,7 +22,7 @@ from typing import Any
 from urllib.parse import quote
 
 from musicsyncd.config import OPEN_ROOM_KEY, SYSTEM_RUNTIME_DIR, NetworkConfig, Paths, address_text, parse_address
-from musicsyncd.errors import ConfigError, ControlError, ProtocolError
+from musicsyncd.errors import ConfigError, ControlError, DeviceError, ProtocolError
 
 CONNECT_TIMEOUT_S = 3.0
 ANSWER_TIMEOUT_S = 60.0
@@ -35,6 +37,15 @@ HELLO_TIMEOUT_S = 1.0
 
 OTHERS_S = 0.06
 """After the first answer, for other hosts to answer: a command must not go to whichever was faster."""
+
+MDNS_LOOK_S = 1.5
+"""For the first answer by mDNS: with the hellos before and after it, no host at all is said within three seconds."""
+
+MDNS_HELLO_TIMEOUT_S = 0.6
+"""For what was found that way to answer two hellos."""
+
+MDNS_AGAIN_AFTER_S = 30.0
+"""Between two such looks of a command that stays, such as ``status --watch``."""
 
 MAX_HOSTS = 8
 """That are told apart; nobody has more, and a line names them all."""
@@ -100,6 +111,7 @@ class ControlClient:
         self._local_only = local_only
         self._sockets = (paths.control_socket, *(one for one in other_sockets if one != paths.control_socket))
         self._reach: Reach | None = None
+        self._mdns_due_s = 0.0
 
     @property
     def is_local(self) -> bool:
@@ -194,7 +206,7 @@ class ControlClient:
                 f"{forbidden or 'no host answers: none runs here, and '}without the room's key the LAN cannot be asked "
                 f"({error}); start one with `musicsyncd host`, or take the key of one with `musicsyncd key join`"
             ) from None
-        found = find_on_lan(self._network, key)
+        found = find_on_lan(self._network, key) or self._find_by_mdns(key)
         if found is None:
             raise ControlError(
                 f"{forbidden}no host answers, here or on the LAN ({self._network.group} port {self._network.port}): "
@@ -202,6 +214,18 @@ class ControlClient:
                 "does the network pass multicast (name the host with --host if not)?"
             )
         return Reach(address_text(found), address=found, token=_token(key))
+
+    def _find_by_mdns(self, key: bytes) -> tuple[str, int] | None:
+        if not self._network.mdns or time.monotonic() < self._mdns_due_s:
+            return None
+        self._mdns_due_s = time.monotonic() + MDNS_AGAIN_AFTER_S
+        from musicsyncd.system.mdns import find
+
+        try:
+            hints = find(self._network, at_most_s=MDNS_LOOK_S)
+        except DeviceError:
+            return None  # What is said of the group is as true without it.
+        return find_on_lan(self._network, key, timeout_s=MDNS_HELLO_TIMEOUT_S, at=hints) if hints else None
 
     def _room_key(self) -> bytes:
         from musicsyncd.protocol.auth import HostKeys
@@ -266,6 +290,7 @@ def find_on_lan(
     room_key: bytes,
     *,
     timeout_s: float = HELLO_TIMEOUT_S,
+    at: Sequence[tuple[str, int]] = (),
 ) -> tuple[str, int] | None:
     """Return the HTTP address and port of the host that answers a hello, by the address that answered first, or None.
 
@@ -273,6 +298,7 @@ def find_on_lan(
         network: group, port, interfaces.
         room_key: 32 bytes; a host with another key is not heard.
         timeout_s: how long to wait.
+        at: addresses to ask, in place of the group.
 
     Raises:
         ConfigError: this machine has no such interface.
@@ -292,7 +318,7 @@ def find_on_lan(
         while (now_s := time.monotonic()) < end_s and len(found) < MAX_HOSTS:
             if due_s and now_s >= due_s[0]:
                 del due_s[0]
-                lan.ask(sealer.seal(wire.encode(wire.Hello(nonce))))
+                lan.ask(sealer.seal(wire.encode(wire.Hello(nonce))), at)
             heard = lan.answer(max(0.001, min([end_s, *due_s]) - now_s))
             if heard is None:
                 continue

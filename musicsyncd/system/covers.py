@@ -1,4 +1,4 @@
-"""Covers of tracks, for pages.
+"""Covers of tracks, for pages, and their tags.
 
 Owns which are kept in memory, and that one file at a time is looked into, in a thread of its own. What a picture is,
 and where it is found, is :mod:`musicsyncd.media.tags`'s. The path is always one that the host itself knows, never a
@@ -19,7 +19,7 @@ from typing import TypeVar
 from aiohttp import ETag, web
 
 from musicsyncd.errors import MediaError
-from musicsyncd.media.tags import Cover, read_cover
+from musicsyncd.media.tags import Cover, Tags, read_cover, read_tags
 
 MAX_COVER_BYTES = 2 << 20
 """A phone shows a few hundred dots across; what is larger than this is a scan for print."""
@@ -75,6 +75,17 @@ class Covers:
         response.body = kept.cover.data
         return response
 
+    async def tags(self, path: str) -> Tags:
+        """Return what a track's tags say, or only a name where they cannot be read.
+
+        Args:
+            path: of the track's file, as the host knows it.
+
+        Raises:
+            web.HTTPException: too many files are being looked into.
+        """
+        return await self._ask(_read_tags, path)
+
     async def _find(self, path: str) -> _Kept:
         key = await self._ask(_key, path)
         kept = self._kept.get(key)
@@ -102,6 +113,13 @@ def _key(path: str) -> str:
     except (OSError, ValueError):
         return path
     return f"{found.st_mtime_ns} {found.st_size} {path}"
+
+
+def _read_tags(path: str) -> Tags:
+    try:
+        return read_tags(Path(path))
+    except (MediaError, OSError, ValueError):
+        return Tags(Path(path).stem)
 
 
 def _read(path: str) -> _Kept:

@@ -161,7 +161,7 @@ class Demo:
         return self._folder / f"{name}.wav"
 
     def _start(self, command: str, *arguments: str) -> None:
-        common = ("--interface", "lo", "--port", str(self.port))
+        common = ("--interface", "lo", "--port", str(self.port), "--no-mdns")
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MUSICSYNCD_")}
         with open(self._folder / f"{len(self._processes)}.log", "wb") as out:
             self._processes.append(

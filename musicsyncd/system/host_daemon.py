@@ -12,10 +12,12 @@ import sys
 from asyncio.subprocess import Process
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from musicsyncd import __version__
 from musicsyncd.config import OPEN_ROOM_KEY, HostConfig
 from musicsyncd.media.replaygain import Loudness
+from musicsyncd.protocol.auth import VERSION as PROTOCOL_VERSION
 from musicsyncd.protocol.auth import HostKeys, http_token
 from musicsyncd.protocol.host import HostNode, PeerAppeared, PeerLost
 from musicsyncd.protocol.proving import NONCE_BYTES
@@ -30,6 +32,7 @@ from musicsyncd.system.librarian import Librarian
 from musicsyncd.system.library_control import LibraryControl
 from musicsyncd.system.library_index import LibraryIndex
 from musicsyncd.system.links import Links
+from musicsyncd.system.mdns import Announcer, service
 from musicsyncd.system.monotonic import boot_identity, now_ns
 from musicsyncd.system.readying import PREPARE_AHEAD
 from musicsyncd.system.reloading import changed_keys, on_hangup, reload_for_ever
@@ -47,6 +50,9 @@ from musicsyncd.system.supervision import (
 from musicsyncd.system.tls import Tls, load_tls
 from musicsyncd.system.udp import Network
 from musicsyncd.units import NS_PER_S, ns_to_s
+
+if TYPE_CHECKING:
+    from zeroconf.asyncio import AsyncServiceInfo
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +104,7 @@ class HostDaemon:
             nonce=partial(os.urandom, NONCE_BYTES),
         )
         self._network = Network(self._node, config.network, port=config.network.port, on_activity=self._look)
+        self._announcer = Announcer(lambda: self._network.joined, self._announcement) if config.network.mdns else None
         self._control = Control(
             self._node,
             database,
@@ -151,6 +158,8 @@ class HostDaemon:
             work = [self._tick_for_ever(), self._ask_for_ever(), reload_for_ever(hangup, self._reload)]
             if self._config.speaker:
                 work.append(self._speaker_for_ever())
+            if self._announcer is not None:
+                work.append(self._announcer.run())
             await until_stopped(stop, *work)
         finally:
             notify("STOPPING=1")
@@ -190,7 +199,8 @@ class HostDaemon:
     async def _leave(self) -> None:
         if self._library is not None:
             self._library.stop()
-        await self._control.silence()
+        goodbye = () if self._announcer is None else (self._announcer.close(),)
+        await asyncio.gather(self._control.silence(), *goodbye)
         self._node.close()
         await self._network.close()
         await self._server.close()
@@ -198,6 +208,11 @@ class HostDaemon:
         if self._library is not None:
             self._library.close()
         log.info("stopped")
+
+    def _announcement(self, addresses: list[str]) -> AsyncServiceInfo:
+        """Return what mDNS is to say of this host; nothing of it is secret."""
+        host_id, port = self._database.host_id(), self._config.network.port
+        return service(self._config.name, host_id, port, __version__, PROTOCOL_VERSION, addresses)
 
     def _look(self) -> None:
         while (event := self._node.next_event()) is not None:
@@ -298,6 +313,7 @@ def speaker_words(config: HostConfig) -> list[str]:
         words += ["--interface", interface]
     for folder in config.library:
         words += ["--library", folder]  # What lies on this disk already is not kept twice.
+    words.append("--no-mdns")  # It knows its host's address.
     return [*words, "--open"] if config.open else words
 
 

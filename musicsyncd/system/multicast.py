@@ -18,6 +18,7 @@ import errno
 import select
 import socket
 import struct
+from collections.abc import Sequence
 from types import TracebackType
 
 from musicsyncd.config import NetworkConfig
@@ -222,8 +223,13 @@ class Asker:
         for sender in self._senders.values():
             sender.socket.close()
 
-    def ask(self, data: bytes) -> None:
-        """Send a datagram to the group wherever that can be had."""
+    def ask(self, data: bytes, at: Sequence[Address] = ()) -> None:
+        """Send a datagram to some addresses, or without any to the group wherever that can be had."""
+        for address in at:
+            with contextlib.suppress(OSError, KeyError):
+                self._senders[family_of(address)].socket.sendto(data, socket_address(address))
+        if at:
+            return
         for interface in in_turns(self._interfaces, self._asked):
             with contextlib.suppress(OSError, KeyError):  # An interface that is going, or a family that is not there.
                 sender = self._senders[interface.family]

@@ -12,7 +12,7 @@ import dataclasses
 import logging
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from musicsyncd.errors import ConfigError
 from musicsyncd.playback.player import Course
 from musicsyncd.playback.timeline import Timeline
 from musicsyncd.protocol.auth import HostKeys, RoomKeys, http_token
+from musicsyncd.protocol.node import Address
 from musicsyncd.protocol.peer import HostFound, HostLost, KeyChanged, PeerNode, SettingsChanged, StateChanged
 from musicsyncd.protocol.proving import NONCE_BYTES
 from musicsyncd.protocol.wire import Settings
@@ -43,6 +44,7 @@ from musicsyncd.system.peer_account import (
 )
 from musicsyncd.system.peer_socket import PeerSocket
 from musicsyncd.system.reloading import changed_keys, on_hangup, reload_for_ever
+from musicsyncd.system.search import HostSearch
 from musicsyncd.system.speaker import Speaker
 from musicsyncd.system.supervision import (
     Watchdog,
@@ -149,12 +151,23 @@ class PeerDaemon:
         await self._network.open()
         await self._socket.open()
         try:
-            reloading = reload_for_ever(hangup, self._reload)
-            await until_stopped(stop, self._sound_for_ever(), self._tick_for_ever(), reloading)
+            work = [self._sound_for_ever(), self._tick_for_ever(), reload_for_ever(hangup, self._reload)]
+            await until_stopped(stop, *work, *self._searches())
         finally:
             if not self.wants_replacement:
                 notify("STOPPING=1")
             await self._leave()
+
+    def _searches(self) -> list[Coroutine[Any, Any, None]]:
+        """Return the look for a host by the second way, where that is wanted."""
+        if not self._config.network.mdns:
+            return []
+        return [HostSearch(self._node, self._look_by_mdns, self._network.turn).run()]
+
+    async def _look_by_mdns(self) -> list[Address]:
+        from musicsyncd.system import mdns  # Few speakers ever need it.
+
+        return await mdns.look(self._network.joined)
 
     async def _sound_for_ever(self) -> None:
         await self.speaker.begin()

@@ -124,6 +124,14 @@ async def _rotate(site: Site, _match: Any, _body: Nothing, _caller: Caller) -> J
     return {"message": _key_of(site).begin()}
 
 
+async def _tags(site: Site, match: Any, _body: Nothing, _caller: Caller) -> Json:  # noqa: ANN401
+    entry = site.control.room(match["room"]).queue.current_entry
+    if entry is None:
+        raise web.HTTPNotFound(reason="nothing plays in this room")
+    tags = await site.covers.tags(entry.path)
+    return {name: getattr(tags, name) for name in answers.TrackTags.__struct_fields__}
+
+
 async def _past(site: Site, _match: Any, body: bodies.Span, _caller: Caller) -> Json:  # noqa: ANN401
     return site.past(body.peer, body.seconds)
 
@@ -205,6 +213,7 @@ _LOOKING = (
     _look(f"{_ROOM}/queue", lambda c, m: c.queues.show(m["room"]), "A room's queue", answers.QueueShown),
     _look(f"{_ROOM}/queue/history", lambda c, m: c.queues.history(m["room"]), "What sounded", answers.PlayedShown),
     Route("GET", f"{_ROOM}/cover", None, _room_cover, "listen", "The current track's cover", "image/*"),
+    Route("GET", f"{_ROOM}/tags", Nothing, _tags, "listen", "The current track's tags", answers.TrackTags),
     *(Route("GET", path, Find, _ask(question), "listen", *_LIBRARY[path]) for path, question in QUESTIONS),
     Route(
         *("GET", "/api/library/tracks/{id:(?:library:)?[0-9]{1,18}}/cover", None, _track_cover),

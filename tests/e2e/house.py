@@ -97,7 +97,8 @@ class House:
         self.folder = Path(tempfile.mkdtemp(prefix="ms"))
         self.card = card
         self.port = free_port()
-        self.network = ("--interface", "lo", "--port", str(self.port))
+        # The houses of tests that run side by side share one loopback, and mDNS has one port.
+        self.network = ("--interface", "lo", "--port", str(self.port), "--no-mdns")
         self.state = self.folder / "host"
         self.paths = Paths.find({}, state_dir=self.state)
         self.key = self.paths.key_file

@@ -7,11 +7,25 @@ from pathlib import Path
 import pytest
 
 from musicsyncd.config import OPEN_ROOM_KEY, NetworkConfig, Paths
-from musicsyncd.errors import ConfigError, ControlError, ProtocolError
+from musicsyncd.errors import ConfigError, ControlError, DeviceError, ProtocolError
 from musicsyncd.protocol import auth, wire
 from musicsyncd.system.control_client import MAX_HOSTS, ControlClient, api_path, find_on_lan
 
 KEY = bytes(range(32))
+
+
+@pytest.fixture(autouse=True)
+def hints(monkeypatch):
+    """What mDNS says; it is asked for nothing in these tests."""
+    said = []
+
+    def find(network, *, at_most_s):
+        assert at_most_s < 2
+        said.append(None)
+        return []
+
+    monkeypatch.setattr("musicsyncd.system.mdns.find", find)
+    return said
 
 
 def client(folder, *, network=None, host=None, open_room=True, other_sockets=()):
@@ -125,13 +139,16 @@ def test_something_that_is_not_http(folder):
 class LanHost:
     """Answers hellos to the group on the loopback interface; keeps those it can open."""
 
-    def __init__(self, room_key, *, answer=True, deaf_to=0, nonce=None, answers=((b"hosthost", "attic", 1234),)):
+    def __init__(
+        self, room_key, *, answer=True, deaf_to=0, nonce=None, answers=((b"hosthost", "attic", 1234),), at=None
+    ):
         self.hellos = []
         self._answers = answers
         self._key, self._answer, self._deaf_to, self._nonce = room_key, answer, deaf_to, nonce
         self.network = NetworkConfig(port=self._free_port(), interfaces=("lo",))
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind((self.network.group, self.network.port))
+        self.at = (at or self.network.group, self.network.port)
+        self._socket.bind(self.at)
         member = socket.inet_aton(self.network.group) + socket.inet_aton("127.0.0.1")
         self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
         self._thread = threading.Thread(target=self._run)
@@ -169,7 +186,7 @@ class LanHost:
     def __exit__(self, *args):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stopper:
             stopper.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
-            stopper.sendto(b"stop", (self.network.group, self.network.port))
+            stopper.sendto(b"stop", self.at)
         self._thread.join()
         self._socket.close()
 
@@ -226,6 +243,56 @@ def test_an_answer_to_another_hello_is_none():
     with LanHost(KEY, nonce=b"another!") as lan:
         assert find_on_lan(lan.network, KEY, timeout_s=0.3) is None
         assert lan.hellos
+
+
+def test_an_address_is_asked_in_place_of_the_group():
+    with LanHost(KEY, at="127.0.0.1") as lan, LanHost(KEY) as other:
+        assert find_on_lan(other.network, KEY, at=[lan.at]) == ("127.0.0.1", 1234)
+        assert (len(lan.hellos), other.hellos) == (1, [])
+    # What nobody can be asked at is passed over.
+    wrong = [("192.0.2.1%x", 1), ("fe80::1%gone0", 7783), ("127.0.0.1", 9)]
+    assert find_on_lan(other.network, KEY, at=wrong, timeout_s=0.05) is None
+
+
+def answers_at(monkeypatch, hint):
+    """Have the group silent, and a host at the address that mDNS gives."""
+    asked = []
+
+    def find_on_lan(network, key, *, timeout_s=1.0, at=()):
+        asked.append(tuple(at))
+        return hint if hint in at else None
+
+    monkeypatch.setattr("musicsyncd.system.control_client.find_on_lan", find_on_lan)
+    return asked
+
+
+def test_where_the_group_is_silent_mdns_is_asked_and_its_word_proved(host, tmp_path, monkeypatch):
+    where = ("127.0.0.1", host.port)
+    asked = answers_at(monkeypatch, where)
+    monkeypatch.setattr("musicsyncd.system.mdns.find", lambda network, *, at_most_s: [("10.0.0.9", 7783), where])
+    one = client(tmp_path)
+    assert one.get("/api/status") == {"message": "done"}
+    assert asked == [(), (("10.0.0.9", 7783), where)]
+    assert one.reach().address == where
+
+
+def test_mdns_is_asked_rarely_and_not_where_it_is_not_wanted(tmp_path, monkeypatch, hints):
+    answers_at(monkeypatch, None)
+    one = client(tmp_path)
+    for _ in range(3):
+        with pytest.raises(ControlError, match="no host answers"):
+            one.get("/api/status")
+    assert len(hints) == 1
+    with pytest.raises(ControlError, match="no host answers"):
+        client(tmp_path, network=NetworkConfig(interfaces=("lo",), mdns=False)).get("/api/status")
+    assert len(hints) == 1
+
+    def fail(network, *, at_most_s):
+        raise DeviceError("port 5353 is taken")
+
+    monkeypatch.setattr("musicsyncd.system.mdns.find", fail)
+    with pytest.raises(ControlError, match="no host answers"):
+        client(tmp_path).get("/api/status")
 
 
 def test_an_interface_that_is_not_there_is_said():

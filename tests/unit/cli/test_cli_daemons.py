@@ -60,6 +60,7 @@ def test_a_host_with_everything(call, told, folder, monkeypatch):
     result = call(
         "host", "a.flac", "/music", "--speaker", "--room", "kitchen", "--name", "attic", "--open", "-v",
         "--port", "9", "--group", "239.1.2.3", "--interface", "eth0", "--interface", "10.0.0.1", "--ttl", "3",
+        "--no-mdns",
         "--key-file", "/k", "--cache-dir", "/c", "--runtime-dir", "/r",
         "--replaygain", "album", "--replaygain-preamp-db", "-3.5", "--after-restart", "stopped",
     )  # fmt: skip
@@ -69,7 +70,7 @@ def test_a_host_with_everything(call, told, folder, monkeypatch):
     assert verbose == ("verbose", True)
     assert config.tracks == (f"{os.getcwd()}/a.flac", "/music")
     assert (config.name, config.room, config.speaker, config.open) == ("attic", "kitchen", True, True)
-    assert config.network == NetworkConfig(9, "239.1.2.3", ("eth0", "10.0.0.1"), 3)
+    assert config.network == NetworkConfig(9, "239.1.2.3", ("eth0", "10.0.0.1"), 3, mdns=False)
     assert (config.paths.key_file, config.paths.cache_dir, config.paths.runtime_dir) == (
         Path("/k"),
         Path("/c"),

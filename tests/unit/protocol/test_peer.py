@@ -98,6 +98,21 @@ def test_it_looks_for_a_host_at_once_then_once_a_second() -> None:
     assert {message.wants_unicast for _, message, _ in said} == {True}
 
 
+def test_where_a_host_may_be_it_is_asked_for_at_once_and_until_it_is_found() -> None:
+    node = make_peer()
+    alone(node, 6 * S)
+    node.try_at((OTHER_AT, HOST_AT))
+    said = alone(node, 9 * S, since_ns=6 * S)
+    assert [at - 5000 for at, to in reports(said) if to == OTHER_AT] == [0, 100, 300, 700, 1700, 2700]
+    assert {to for _, to in reports(said)} == {None, OTHER_AT, HOST_AT}
+    node.try_at(())
+    assert {to for _, _, to in alone(node, 12 * S, since_ns=9 * S)} == {None}
+    node.try_at((OTHER_AT,))
+    node.receive_datagram(Voice().say(beacon()), HOST_AT, 12 * S, multicast=True)
+    lost_ns = next(at for at in range(13 * S, 30 * S, S) if node.handle_timer(at) or node.host_address is None)
+    assert {to for _, _, to in alone(node, lost_ns + 3 * S, since_ns=lost_ns)} == {None, HOST_AT}
+
+
 def test_it_takes_the_first_host_and_keeps_it() -> None:
     node = make_peer()
     node.receive_datagram(Voice().say(beacon()), HOST_AT, S, multicast=True)

@@ -43,6 +43,24 @@ def test_the_cover_of_what_plays_is_shown_and_not_sent_twice(tmp_path):
     run(test, tmp_path)
 
 
+def test_the_tags_of_what_plays_are_shown(tmp_path):
+    track = make_track(tmp_path / "album" / "1.wav")
+
+    async def test(client):
+        url = "/api/rooms/main/tags"
+        assert (await client.ask("GET", url))[0] == 404
+        await client.ask("POST", "/api/rooms/main/queue/add", {"tracks": [str(track)]}, local=True)
+        await client.ask("POST", "/api/rooms/main/play", {}, local=True)
+        nothing = {"artist": "", "album": "", "album_artist": "", "genre": "", "disc": 0, "track": 0, "year": 0}
+        assert await client.ask("GET", url) == (200, {"title": "1"} | nothing)
+        track.unlink()
+        assert await client.ask("GET", url) == (200, {"title": "1"} | nothing)
+        assert (await client.ask("GET", url, headers={}))[0] == 401
+        assert (await client.ask("GET", "/api/rooms/attic/tags"))[0] == 400
+
+    run(test, tmp_path)
+
+
 def test_tracks_of_the_library_have_covers_by_their_number(tmp_path):
     async def test(client):
         url = "/api/library/tracks/{}/cover"

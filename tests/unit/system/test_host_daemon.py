@@ -23,7 +23,7 @@ from musicsyncd.units import NS_PER_S
 
 def test_a_hosts_own_speaker_finds_it_and_what_lies_on_its_disk(monkeypatch):
     paths = Paths(Path("/s"), Path("/c"), Path("/r"), Path("/k"))
-    network = NetworkConfig(port=9, group="239.1.2.3", interfaces=("lo", "eth0"))
+    network = NetworkConfig(port=9, group="239.1.2.3", interfaces=("lo", "eth0"), mdns=False)
     config = HostConfig(name="den", network=network, paths=paths, library=("/music", "/more"))
     ran: list[PeerConfig] = []
     monkeypatch.setattr(peer_daemon, "run", lambda config, _reread: ran.append(config))

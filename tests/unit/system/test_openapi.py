@@ -80,6 +80,7 @@ def test_real_answers_are_as_it_says_field_by_field(tmp_path):
             ("GET", "/api/rooms/main/queue/history", None, {}),
             ("GET", "/api/history?seconds=10", None, {}),
             ("GET", "/api/history?seconds=3600&peer=lamp", None, {}),
+            ("GET", "/api/rooms/main/tags", None, {}),
             ("GET", "/api/library", None, {}),
             ("GET", "/api/library/search?words=day", None, {}),
             ("GET", "/api/library/albums", None, {}),
