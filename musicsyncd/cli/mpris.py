@@ -13,8 +13,8 @@ from musicsyncd.errors import ControlError
     cls=Command,
     epilog="""\b
 Examples:
-  musicsyncd mpris                          the media keys steer the host's room
-  musicsyncd mpris --room kitchen           another room, beside it
+  musicsyncd mpris                   # the media keys steer the host's room
+  musicsyncd mpris --room kitchen    # another room, beside it
   systemctl --user enable --now musicsyncd-mpris
 
 \b
