@@ -13,4 +13,10 @@ input or output and never look at a clock: bytes, times and frames come in from
 outside, so that a whole room runs in virtual time in a test.
 """
 
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - a source tree runs under whatever Python somebody has
+    # Before anything that an older Python cannot read is imported: one line, and no traceback.
+    sys.exit("musicsyncd needs Python 3.11 or newer, this is {}.{}.{}".format(*sys.version_info[:3]))
+
 __version__ = "0.1.0"

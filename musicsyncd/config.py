@@ -1,6 +1,6 @@
 """What a daemon or a command is told, checked once and then constant.
 
-Owns the configurations' types, their limits and where files belong. The command line
+Owns the configurations' types and their limits; where files belong is in :mod:`musicsyncd.paths`. The command line
 puts values together from options, environment and :mod:`musicsyncd.cli.settings`, and
 builds these; whatever gets one of them need not check it again. Every refusal is a
 :class:`~musicsyncd.errors.ConfigError` of one line.
@@ -12,15 +12,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal, get_args
 
 from musicsyncd.errors import ConfigError
 from musicsyncd.hook_config import HookConfig
-
-APP_NAME = "musicsyncd"
+from musicsyncd.paths import APP_NAME, Paths
 
 DEFAULT_PORT = 7783
 """UDP and HTTP; nothing registered with IANA uses it."""
@@ -29,7 +26,6 @@ DEFAULT_GROUP = "239.255.77.83"
 """In 239.255.0.0/16, the local scope of RFC 2365: routers at a site's edge keep it in. 77.83 is "MS"."""
 
 DEFAULT_ROOM = "main"
-KEY_FILE_NAME = "room.key"
 
 OPEN_ROOM_KEY = bytes(32)
 """Everybody's key: ``--open`` runs the same protocol with it, so that there is one code path."""
@@ -51,9 +47,6 @@ MIN_BUFFER_MS, MAX_BUFFER_MS = 5.0, 2000.0
 MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 768_000
 MAX_OUTPUT_DELAY_MS = 5000.0
 MIN_CACHE_MIB, MAX_CACHE_MIB = 16, 1 << 20
-SYSTEM_RUNTIME_DIR = Path("/run") / APP_NAME
-"""Where systemd puts the socket of a host that runs as a system service."""
-
 MAX_CROSSFADE_S = 12.0
 """Of one track over the next; as :data:`musicsyncd.playback.timeline.MAX_FADE_MS`, which takes longer to import."""
 
@@ -173,127 +166,6 @@ class NetworkConfig:
         its four bytes are in the range that RFC 3307, section 4.3, keeps for groups like this.
         """
         return socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, f"ff12::{self.group}"))
-
-
-@dataclass(frozen=True, slots=True)
-class Paths:
-    """Where files belong on this system.
-
-    Attributes:
-        state_dir: what must outlive a restart: the database, the identity, the key.
-        cache_dir: tracks that can be fetched again.
-        runtime_dir: the control socket.
-        key_file: the room's key; systemd's credential of that name, where it gives one.
-        config_file: the TOML file that was read, or None.
-    """
-
-    state_dir: Path
-    cache_dir: Path
-    runtime_dir: Path
-    key_file: Path
-    config_file: Path | None = None
-
-    @property
-    def rotated_key_file(self) -> Path:
-        """Where the newer key is kept when the key's own file cannot be written, as a credential of systemd's."""
-        return self.state_dir / "rotated.key"
-
-    @property
-    def control_socket(self) -> Path:
-        """The Unix socket on which a host on this machine takes commands."""
-        return self.runtime_dir / "host.sock"
-
-    @classmethod
-    def find(
-        cls,
-        environment: Mapping[str, str] | None = None,
-        *,
-        state_dir: Path | None = None,
-        cache_dir: Path | None = None,
-        runtime_dir: Path | None = None,
-        key_file: Path | None = None,
-        config_file: Path | None = None,
-    ) -> Paths:
-        """Return the paths for what is given, then systemd's folders, then this user's.
-
-        A state folder given by hand holds the cache and the socket too, so that two instances on
-        one machine never meet by accident.
-
-        The key is the file given by hand, then systemd's credential, then ``room.key`` in the state folder.
-
-        Args:
-            environment: variables to look at; the process's own by default.
-            state_dir: instead of the one found; likewise the others.
-            cache_dir: see there.
-            runtime_dir: see there.
-            key_file: see there.
-            config_file: kept as it is.
-        """
-        environment = os.environ if environment is None else environment
-        if state_dir is not None:
-            cache_dir = cache_dir or state_dir / "cache"
-            runtime_dir = runtime_dir or state_dir / "run"
-        state_dir = state_dir or _systemd_dir(environment, "STATE_DIRECTORY") or _user_dir("state")
-        cache_dir = cache_dir or _systemd_dir(environment, "CACHE_DIRECTORY") or _user_dir("cache")
-        runtime_dir = runtime_dir or _systemd_dir(environment, "RUNTIME_DIRECTORY")
-        if runtime_dir is None:
-            xdg = environment.get("XDG_RUNTIME_DIR", "")
-            runtime_dir = Path(xdg) / APP_NAME if os.path.isabs(xdg) else state_dir / "run"
-        return cls(
-            state_dir=state_dir.absolute(),
-            cache_dir=cache_dir.absolute(),
-            runtime_dir=runtime_dir.absolute(),
-            key_file=(key_file or credential_key(environment) or state_dir / KEY_FILE_NAME).absolute(),
-            config_file=config_file,
-        )
-
-    def make(self) -> None:
-        """Make the folders that do not exist, for their owner only.
-
-        Raises:
-            ConfigError: one of them cannot be made.
-        """
-        for folder in (self.state_dir, self.cache_dir, self.runtime_dir):
-            make_folder(folder)
-
-
-def make_folder(folder: Path) -> Path:
-    """Make a folder of our own that nobody else may look into, if it is not there, and return it.
-
-    Raises:
-        ConfigError: when it cannot be made.
-    """
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        what = f"cannot make the folder {folder}: {error.strerror}"
-        raise ConfigError(f"{what}; choose another with --state-dir") from None
-    return folder
-
-
-def credential_key(environment: Mapping[str, str] | None = None) -> Path | None:
-    """Return the room's key that systemd hands over (``LoadCredential=room.key:/…``), or None without one.
-
-    Args:
-        environment: variables to look at; the process's own by default.
-    """
-    folder = (os.environ if environment is None else environment).get("CREDENTIALS_DIRECTORY", "")
-    file = Path(folder, KEY_FILE_NAME)
-    # A folder of somebody else's, that a variable was kept of, may not be looked into: that is no credential, either.
-    return file if os.path.isabs(folder) and os.path.exists(file) else None
-
-
-def _systemd_dir(environment: Mapping[str, str], variable: str) -> Path | None:
-    # systemd gives several folders separated by colons when the unit names several.
-    first = environment.get(variable, "").split(":")[0]
-    return Path(first) if os.path.isabs(first) else None
-
-
-def _user_dir(kind: str) -> Path:
-    import platformdirs
-
-    folder = platformdirs.user_state_dir if kind == "state" else platformdirs.user_cache_dir
-    return Path(folder(APP_NAME, appauthor=False))
 
 
 @dataclass(frozen=True, slots=True)

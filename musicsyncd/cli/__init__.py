@@ -48,6 +48,9 @@ FAMILIES = {
         "doctor=doctor:doctor",
     ),
     "Set up": (
+        "install=install:install",
+        "uninstall=install:uninstall",
+        "upgrade=upgrade:upgrade",
         "devices=devices:devices",
         "key=key:key",
         "link=link:link",

@@ -85,7 +85,7 @@ class Command(click.Command):
 class Group(click.Group):
     """A group of :class:`Command`, or a command by itself when none of them is named."""
 
-    command_class = Command
+    command_class: type[click.Command] | None = Command
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names, in the order in which they were written down."""

@@ -8,6 +8,7 @@ something of them.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import click
 
 from musicsyncd.cli.framework import file_of
-from musicsyncd.config import DEFAULT_GROUP, DEFAULT_PORT, NetworkConfig, Paths
+from musicsyncd.config import DEFAULT_GROUP, DEFAULT_PORT, NetworkConfig
+from musicsyncd.paths import SYSTEM_STATE_DIR, Paths
 
 if TYPE_CHECKING:
     from musicsyncd.system.control_client import ControlClient
@@ -25,6 +27,8 @@ R = TypeVar("R")
 Function = Callable[..., Any]
 
 _KEPT = "musicsyncd.options"
+_DAEMONS = frozenset(("host", "peer", "demo"))
+"""Commands that have files of their own, and look at nobody else's."""
 
 
 def _keep(context: click.Context, param: click.Parameter, value: object) -> object:
@@ -154,10 +158,15 @@ def network_config() -> NetworkConfig:
 
 
 def paths() -> Paths:
-    """Return where files are, by the options of the command that runs."""
+    """Return where files are, by the options of the command that runs.
+
+    Root, who asks about a machine with the system services, means theirs: ``sudo musicsyncd key show`` shows their key.
+    """
     values = _values()
+    context = click.get_current_context()
     folders = {name: values.get(name) for name in ("state_dir", "cache_dir", "runtime_dir", "key_file")}
-    return Paths.find(**folders, config_file=file_of(click.get_current_context()))
+    of_service = context.command.name not in _DAEMONS and os.geteuid() == 0 and SYSTEM_STATE_DIR.is_dir()
+    return Paths.find(**folders, config_file=file_of(context), of_service=of_service)
 
 
 def host_address() -> str | None:

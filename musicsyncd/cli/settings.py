@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from musicsyncd.config import APP_NAME
 from musicsyncd.errors import ConfigError
+from musicsyncd.paths import APP_NAME
 
 FILE_NAME = f"{APP_NAME}.toml"
 SYSTEM_FILE = Path("/etc") / APP_NAME / FILE_NAME

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from musicsyncd.config import OPEN_ROOM_KEY, SYSTEM_RUNTIME_DIR, NetworkConfig, Paths, address_text, parse_address
+from musicsyncd.config import OPEN_ROOM_KEY, NetworkConfig, address_text, parse_address
 from musicsyncd.errors import ConfigError, ControlError, DeviceError, ProtocolError
+from musicsyncd.paths import SERVICE_USER, SYSTEM_RUNTIME_DIR, Paths
 
 CONNECT_TIMEOUT_S = 3.0
 ANSWER_TIMEOUT_S = 60.0
@@ -193,7 +194,7 @@ class ControlClient:
             if problem is None:
                 return Reach(str(path), unix=path)
             if isinstance(problem, PermissionError):
-                forbidden = f"a host runs here, but you may not use its socket {path} (try sudo), and "
+                forbidden = f"{_why_forbidden(path)}, and "
         if self._local_only:
             raise ControlError(
                 forbidden.removesuffix(", and ")
@@ -256,6 +257,15 @@ def _probe(path: Path) -> OSError | None:
         except OSError as error:
             return error
     return None
+
+
+def _why_forbidden(path: Path) -> str:
+    if path.parent == SYSTEM_RUNTIME_DIR:
+        return (
+            f"musicsyncd runs here as a service, whose socket {path} is for root and the group {SERVICE_USER}: say "
+            f"`sudo musicsyncd …`, or once `sudo adduser $USER {SERVICE_USER}` and sign in again"
+        )
+    return f"a host runs here, but you may not use its socket {path} (try sudo)"
 
 
 def _connection(reach: Reach) -> HTTPConnection:

@@ -32,7 +32,7 @@ from musicsyncd.media.queue import Entry, Repeat
 from musicsyncd.playback.timeline import MAX_FADE_MS, Track
 from musicsyncd.system.rows import decoded, entry_row, path_bytes, path_of, why_not_open
 from musicsyncd.system.saved_peer import SavedPeer
-from musicsyncd.system.schema import STEPS, VERSION
+from musicsyncd.system.schema import STEPS, VERSION, check_not_newer, keep_copy
 from musicsyncd.text import encodable
 
 APPLICATION_ID = 0x6D737964
@@ -370,15 +370,13 @@ class Database:
         run("COMMIT")
         if not is_new and application != APPLICATION_ID:
             raise ConfigError(f"{self._path} is some other program's database: name another file, or move it away")
-        if version > VERSION:
-            raise ConfigError(
-                f"{self._path} was written by a newer musicsyncd (version {version}, this one knows {VERSION}): "
-                f"upgrade, or move {self._path} away"
-            )
+        check_not_newer(self._path, version)
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = FULL")
         run("PRAGMA foreign_keys = ON")
         if version < VERSION:
+            if not is_new:
+                keep_copy(self._connection, self._path, version)
             with self._transaction():
                 for step in STEPS[version:]:
                     for statement in step.split(";"):

@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from musicsyncd.config import Paths
 from musicsyncd.errors import DeviceError, MusicSyncError
+from musicsyncd.paths import Paths
 from musicsyncd.system.tune import write_tune
 
 SPEAKERS = ("left", "right")

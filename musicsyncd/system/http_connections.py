@@ -21,15 +21,23 @@ import struct
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 from aiohttp.http_writer import StreamWriter
 from multidict import CIMultiDict
 
+from musicsyncd.paths import socket_mode
 from musicsyncd.system.http_guard import LOCAL, Caller, plain_address
 
 log = logging.getLogger(__name__)
+
+_SO_PEERGROUPS = 59
+"""Of ``asm-generic/socket.h``: the groups of who has connected, beside the one in SO_PEERCRED. Python has no name."""
+
+_MAX_GROUPS = 256
+"""Of one user, as many as Python asks for at once; whoever is in more is taken for nobody."""
 
 MAX_CONNECTIONS = 1024
 """Over TCP: one of each speaker that a host may have. Fewer where the system gives fewer descriptors."""
@@ -109,7 +117,7 @@ class Connections:
     def made(self, connection: object, transport: asyncio.Transport) -> None:
         """Take a new connection, and let another go, or this one, where there are too many."""
         if is_local(transport):
-            if len(self._local) >= MAX_LOCAL_CONNECTIONS or not _is_own_user(transport):
+            if len(self._local) >= MAX_LOCAL_CONNECTIONS or not _may_command(transport):
                 transport.abort()
             else:
                 self._local.add(connection)
@@ -243,17 +251,22 @@ def is_local(transport: asyncio.BaseTransport) -> bool:
     return sock is not None and sock.family == socket.AF_UNIX
 
 
-def _is_own_user(transport: asyncio.BaseTransport) -> bool:
-    """Return whether a Unix socket's other end is this process's user, or root.
+def _may_command(transport: asyncio.BaseTransport) -> bool:
+    """Return whether a Unix socket's other end is this process's user or root, or of its group where that one may.
 
     The file's permissions say the same; but there is a moment between making a socket and giving it these.
     """
     sock = transport.get_extra_info("socket")
     try:
-        _pid, uid, _gid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        _pid, uid, gid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if uid in (0, os.getuid()):
+            return True
+        if not socket_mode(Path(sock.getsockname())) & 0o060:
+            return False
+        groups = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * _MAX_GROUPS)
     except OSError:
         return False
-    return uid in (0, os.getuid())
+    return os.getgid() in (gid, *struct.unpack(f"{len(groups) // 4}I", groups))
 
 
 def connections_possible() -> int:

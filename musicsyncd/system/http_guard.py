@@ -73,7 +73,8 @@ class Caller:
     """Where a request came from, and what whoever sent it may do.
 
     Attributes:
-        local: over the Unix socket of this machine, from the host's own user or root: it may name files.
+        local: over the Unix socket of this machine, from the host's own user, root, or a service's group: it may name
+            files.
         address: of its machine, empty for a local one.
         port: of this machine, that was asked.
         secure: under TLS.

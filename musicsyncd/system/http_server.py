@@ -22,6 +22,7 @@ import msgspec
 from aiohttp import web
 
 from musicsyncd.errors import ConfigError, ControlError, MusicSyncError, StaleError
+from musicsyncd.paths import socket_mode
 from musicsyncd.system import browser_speakers
 from musicsyncd.system.bodies import Nothing
 from musicsyncd.system.control import Control
@@ -141,7 +142,7 @@ class HttpServer:
         try:
             _clear_socket(socket_path)
             await web.UnixSite(self._runner, str(socket_path)).start()
-            os.chmod(socket_path, 0o600)
+            os.chmod(socket_path, socket_mode(socket_path))
         except OSError as error:
             raise ConfigError(f"cannot make the socket {socket_path}: {error.strerror or error}") from None
         self._socket_path = socket_path

@@ -81,13 +81,16 @@ def save_skew(identity: Identity, skew_ppm: float) -> None:
         write_atomically(identity.folder / _FILE, msgspec.json.encode(kept))
 
 
-def write_atomically(path: Path, data: bytes, replace: bool = True) -> None:
-    """Write a file (mode 0600) so that it is there as a whole or not at all, also after a power cut.
+def write_atomically(path: Path, data: bytes, replace: bool = True, mode: int = 0o600) -> None:
+    """Write a file so that it is there as a whole or not at all, also after a power cut.
+
+    What root writes in the folder of another user, as a service's, belongs to that user, who could not read it else.
 
     Args:
         path: of the file.
         data: all of it.
         replace: an existing file gives way.
+        mode: of the file.
 
     Raises:
         FileExistsError: it exists, and ``replace`` is not set.
@@ -98,6 +101,10 @@ def write_atomically(path: Path, data: bytes, replace: bool = True) -> None:
         with open(handle, "wb") as file:
             file.write(data)
             file.flush()
+            if os.geteuid() == 0:
+                owner = path.parent.stat()
+                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+            os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
         if replace:
             os.replace(temporary, path)

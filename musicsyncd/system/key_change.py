@@ -13,8 +13,8 @@ import os
 from collections.abc import Callable, Collection
 from typing import Any
 
-from musicsyncd.config import Paths
 from musicsyncd.errors import ConfigError, ControlError
+from musicsyncd.paths import Paths
 from musicsyncd.protocol.auth import HOST_SECRET_BYTES, HostKeys, http_token, key_id
 from musicsyncd.protocol.host import HostNode, RotationDone
 from musicsyncd.system.keyfile import keep_host_keys, load_coming_keys, load_host_keys

@@ -27,8 +27,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from musicsyncd.config import credential_key
 from musicsyncd.errors import ConfigError
+from musicsyncd.paths import credential_key
 from musicsyncd.protocol.auth import HOST_MARK_BYTES, HOST_SECRET_BYTES, KEY_BYTES, HostKeys, RoomKeys, key_id
 from musicsyncd.system.identity import write_atomically
 
@@ -290,6 +290,18 @@ def join(path: Path, keys: RoomKeys, rotated: Path | None = None) -> str:
         )
     write_room_keys(path, keys)
     return f"{path} had another key: it is replaced by that of the join code"
+
+
+def has_joined(path: Path, keys: RoomKeys, rotated: Path | None = None) -> bool:
+    """Return whether a speaker's file has what a join code says already, or what its host has given it since.
+
+    Arguments as of :func:`join`, which would change nothing then.
+    """
+    try:
+        kept = _in_force(path, rotated)
+    except ConfigError:
+        return False
+    return kept.room_keys == keys or _id(keys) in kept.replaces
 
 
 def _host_keys_in(path: Path, rotated: Path | None) -> tuple[HostKeys, ...]:

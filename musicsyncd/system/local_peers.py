@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from musicsyncd.config import SYSTEM_RUNTIME_DIR
+from musicsyncd.paths import SYSTEM_RUNTIME_DIR
 
 MAX_SOCKETS = 64
 MAX_ANSWER_BYTES = 1 << 20

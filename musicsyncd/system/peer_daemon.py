@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from musicsyncd import __version__
 from musicsyncd.clock.filter import HostClock
-from musicsyncd.config import DEFAULT_ROOM, OPEN_ROOM_KEY, PeerConfig, make_folder
+from musicsyncd.config import DEFAULT_ROOM, OPEN_ROOM_KEY, PeerConfig
 from musicsyncd.errors import ConfigError
+from musicsyncd.paths import make_folder
 from musicsyncd.playback.player import Course
 from musicsyncd.playback.timeline import Timeline
 from musicsyncd.protocol.auth import HostKeys, RoomKeys, http_token

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from musicsyncd.paths import socket_mode
 from musicsyncd.system.local_peers import answers
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ class PeerSocket:
         try:
             listening.bind(str(self._path))
             # Nobody can connect before it listens, so at no time is it open to others.
-            os.chmod(self._path, 0o600)
+            os.chmod(self._path, socket_mode(self._path))
             listening.listen(MAX_ASKING)
             self._file = _identity(self._path)
         except OSError:

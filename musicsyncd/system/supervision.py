@@ -23,8 +23,8 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from musicsyncd.config import make_folder
 from musicsyncd.errors import ConfigError
+from musicsyncd.paths import make_folder
 from musicsyncd.system.monotonic import now_ns
 from musicsyncd.units import NS_PER_S
 

@@ -33,8 +33,9 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from musicsyncd.config import NetworkConfig, Paths
+from musicsyncd.config import NetworkConfig
 from musicsyncd.errors import MusicSyncError
+from musicsyncd.paths import Paths
 from musicsyncd.system.control_client import ControlClient
 
 RATE_HZ, CARD_HZ = 44_100, 48_000

@@ -46,8 +46,9 @@ from room import missing_for
 from soak_plan import CARDS, COMMANDS, HOST, HOST_FAULTS, RESTARTS_S, SPEAKER_FAULTS, SPEAKERS, START_S, Happening, plan
 from soak_report import EVERYWHERE
 
-from musicsyncd.config import NetworkConfig, Paths
+from musicsyncd.config import NetworkConfig
 from musicsyncd.errors import MusicSyncError
+from musicsyncd.paths import Paths
 from musicsyncd.system.control_client import ControlClient, api_path
 
 LEAST_MINUTES = 2.0

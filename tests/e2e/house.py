@@ -29,8 +29,9 @@ import numpy as np
 import pytest
 import truth
 
-from musicsyncd.config import NetworkConfig, Paths
+from musicsyncd.config import NetworkConfig
 from musicsyncd.errors import MusicSyncError
+from musicsyncd.paths import Paths
 from musicsyncd.system.control_client import ControlClient
 
 RIG = Path(__file__).parents[1] / "rig"

@@ -16,8 +16,9 @@ from house import PATIENCE_S, RATE_HZ, SECONDS_OF_QUIET, apart_us, line_s, sound
 from test_e2e_network import HOST, OTHER, PEER, Lan, as_root, followed, give  # noqa: F401 - as_root is a fixture
 from test_e2e_playing import MOST_US, in_step
 
-from musicsyncd.config import NetworkConfig, Paths
+from musicsyncd.config import NetworkConfig
 from musicsyncd.errors import MusicSyncError
+from musicsyncd.paths import Paths
 from musicsyncd.system.control_client import ControlClient
 
 OUTAGE_S = 20.0

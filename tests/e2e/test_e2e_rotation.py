@@ -16,7 +16,7 @@ from test_e2e_keys import ask, join_code_of
 from test_e2e_outage import BOTH, STEP_S, moved_s
 from test_e2e_playing import in_step
 
-from musicsyncd.config import Paths
+from musicsyncd.paths import Paths
 from musicsyncd.protocol.auth import RoomKeys, http_token
 from musicsyncd.system.keyfile import load_coming_keys, load_host_keys, load_room_keys, parse_join_code
 

@@ -9,16 +9,15 @@ from musicsyncd.config import (
     AFTER_RESTART,
     HostConfig,
     NetworkConfig,
-    Paths,
     PeerConfig,
     address_text,
     check_name,
     check_room,
-    credential_key,
     default_name,
     parse_address,
 )
 from musicsyncd.errors import ConfigError
+from musicsyncd.paths import Paths, credential_key, socket_mode
 from musicsyncd.playback import saved
 
 PATHS = Paths.find({}, state_dir=Path("/s"))
@@ -187,6 +186,23 @@ def test_without_a_runtime_folder_the_socket_is_in_the_state_folder():
 def test_a_state_folder_given_by_hand_keeps_two_instances_apart():
     paths = Paths.find({"CACHE_DIRECTORY": "/c", "XDG_RUNTIME_DIR": "/r"}, state_dir=Path("/a"))
     assert paths == Paths(Path("/a"), Path("/a/cache"), Path("/a/run"), Path("/a/room.key"))
+
+
+def test_paths_of_the_service_for_whoever_asks_about_it():
+    user = {"XDG_RUNTIME_DIR": "/run/user/0"}
+    paths = Paths.find(user, of_service=True)
+    places = (paths.state_dir, paths.cache_dir, paths.control_socket, paths.key_file)
+    kept, run = Path("/var/lib/musicsyncd"), Path("/run/musicsyncd")
+    assert places == (kept, Path("/var/cache/musicsyncd"), run / "host.sock", kept / "room.key")
+    assert Paths.find(user, state_dir=Path("/a"), of_service=True) == Paths.find(user, state_dir=Path("/a"))
+    assert Paths.find(user, runtime_dir=Path("/r"), of_service=True).runtime_dir == Path("/r")
+
+
+def test_a_socket_is_the_groups_too_only_in_a_folder_that_systemd_made():
+    systemd = {"RUNTIME_DIRECTORY": "/run/m:/run/other"}
+    assert socket_mode(Path("/run/m/host.sock"), systemd) == 0o660
+    assert socket_mode(Path("/run/m/below/host.sock"), systemd) == 0o600
+    assert socket_mode(Path("/run/m/host.sock"), {}) == 0o600
 
 
 def test_relative_paths_are_made_absolute_and_a_key_file_stays_where_it_is():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from musicsyncd.config import OPEN_ROOM_KEY, NetworkConfig, Paths, parse_address
+from musicsyncd.config import OPEN_ROOM_KEY, NetworkConfig, parse_address
 from musicsyncd.errors import ConfigError, ControlError, MusicSyncError
+from musicsyncd.paths import Paths
 from musicsyncd.protocol.auth import HostKeys
 from musicsyncd.system.control_client import ControlClient, api_path, find_on_lan
 from musicsyncd.system.doctor.files import check_disk, check_key, check_port, check_versions

@@ -15,8 +15,8 @@ from importlib import metadata
 from pathlib import Path
 
 from musicsyncd import __version__
-from musicsyncd.config import credential_key
 from musicsyncd.media.store import disk_space, reserve_bytes
+from musicsyncd.paths import credential_key
 from musicsyncd.system.doctor.finding import Finding, Patient
 
 _MIB = 1 << 20

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from musicsyncd.config import NetworkConfig, Paths
+from musicsyncd.config import NetworkConfig
 from musicsyncd.errors import MusicSyncError
+from musicsyncd.paths import Paths
 
 Verdict = Literal["good", "advice", "bad", "skipped"]
 """``advice``: it plays, and could play better. ``bad``: it does not play well before this is seen to."""

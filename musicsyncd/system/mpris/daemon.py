@@ -28,8 +28,8 @@ from dbus_fast import NameFlag, RequestNameReply
 from dbus_fast.aio import MessageBus
 from yarl import URL
 
-from musicsyncd.config import make_folder
 from musicsyncd.errors import ConfigError, ControlError, MusicSyncError
+from musicsyncd.paths import make_folder
 from musicsyncd.system.control_client import ControlClient, Reach, api_path
 from musicsyncd.system.identity import write_atomically
 from musicsyncd.system.mpris.interfaces import PATH, PlayerInterface, Root

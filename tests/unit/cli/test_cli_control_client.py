@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from musicsyncd.config import OPEN_ROOM_KEY, NetworkConfig, Paths
+from musicsyncd.config import OPEN_ROOM_KEY, NetworkConfig
 from musicsyncd.errors import ConfigError, ControlError, DeviceError, ProtocolError
+from musicsyncd.paths import Paths
 from musicsyncd.protocol import auth, wire
 from musicsyncd.system.control_client import MAX_HOSTS, ControlClient, api_path, find_on_lan
 
@@ -321,6 +322,17 @@ def test_a_socket_that_may_not_be_used_is_said(monkeypatch, tmp_path):
         one = client(tmp_path, open_room=open_room, other_sockets=(Path("/run/x.sock"),))
         with pytest.raises(ControlError, match=r"you may not use its socket /run/x\.sock"):
             one.get("/api/status")
+
+
+def test_who_may_not_command_the_service_is_told_how_to(monkeypatch, tmp_path):
+    service = Path("/run/musicsyncd/host.sock")
+    monkeypatch.setattr(
+        "musicsyncd.system.control_client._probe",
+        lambda path: PermissionError() if path == service else FileNotFoundError(),
+    )
+    one = ControlClient(NetworkConfig(), Paths.find({}, state_dir=tmp_path), local_only=True, other_sockets=(service,))
+    with pytest.raises(ControlError, match=r"`sudo musicsyncd …`, or once `sudo adduser \$USER musicsyncd` and"):
+        one.get("/api/status")
 
 
 def test_a_socket_that_a_dead_host_left_is_passed_over(tmp_path, monkeypatch, folder):

@@ -306,3 +306,36 @@ def test_rotate_asks_the_host_on_this_machine_and_no_other(call, host, rotation)
     assert (result.exit_code, result.stdout, host.requests) == (1, "", [])
     assert "no host runs on this machine" in result.stderr
     assert call("key", "rotate", "--host", "pi").exit_code == 2
+
+
+def test_root_sees_the_key_of_the_machines_service(call, folder, monkeypatch):
+    from musicsyncd import paths
+    from musicsyncd.cli import options
+
+    service, mine = folder / "service", folder / "mine"
+    keys = make_host_keys(service / "room.key")
+    make_host_keys(mine / "musicsyncd" / "room.key")
+    for module in (options, paths):
+        monkeypatch.setattr(module, "SYSTEM_STATE_DIR", service)
+    alone = {"MUSICSYNCD_STATE_DIR": None, "XDG_STATE_HOME": str(mine)}
+    monkeypatch.setattr(options.os, "geteuid", lambda: 0)
+    shown = json.loads(call("key", "show", "--json", **alone).stdout)
+    assert shown == {"join_code": join_code(keys.room_keys), "path": str(service / "room.key")}
+    assert str(folder / "else") in call("key", "show", "--state-dir", str(folder / "else"), **alone).stderr
+    monkeypatch.setattr(options.os, "geteuid", lambda: 1000)
+    assert str(mine) in call("key", "show", "--json", **alone).stdout
+    monkeypatch.setattr(options.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(options, "SYSTEM_STATE_DIR", folder / "none")
+    assert str(mine) in call("key", "show", "--json", **alone).stdout
+
+
+def test_a_daemon_of_roots_has_its_own_files_all_the_same(call, folder, monkeypatch):
+    from musicsyncd.cli import options
+    from musicsyncd.system import host_daemon
+
+    seen = []
+    monkeypatch.setattr(options, "SYSTEM_STATE_DIR", folder)
+    monkeypatch.setattr(options.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(host_daemon, "run", lambda config, _reread: seen.append(config.paths.state_dir))
+    call("host", MUSICSYNCD_STATE_DIR=None, XDG_STATE_HOME=str(folder / "mine"))
+    assert seen == [folder / "mine" / "musicsyncd"]

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from musicsyncd.cli.local_view import local_lines
 from musicsyncd.cli.output import plain
 from musicsyncd.cli.watch import Watch
-from musicsyncd.config import NetworkConfig, Paths
+from musicsyncd.config import NetworkConfig
+from musicsyncd.paths import Paths
 from musicsyncd.system.control_client import ControlClient
 
 ACCOUNT = {

@@ -30,6 +30,9 @@ def options(command, name=""):
 
 WAYS_TO_NAME_TRACKS = {"search", "album", "artist", "folder", "playlist"}
 OF_ONE_LOOK = {"history", "minutes", "peer", "quick", "listen"}
+WRITE_THE_FILE = {"install", "uninstall", "upgrade"}
+"""Commands that take nothing from the file, for they write it."""
+
 ONLY_ON_THE_COMMAND_LINE = {
     "config",
     "yes",
@@ -48,7 +51,7 @@ ONLY_ON_THE_COMMAND_LINE = {
 def test_every_option_is_a_key_and_every_key_an_option():
     seen = set()
     for section, option in options(cli):
-        if option.name in ONLY_ON_THE_COMMAND_LINE:
+        if option.name in ONLY_ON_THE_COMMAND_LINE or section in WRITE_THE_FILE:
             continue
         key = option.name.replace("_", "-")
         keys = COMMON | SECTIONS.get(section, {})
@@ -60,7 +63,9 @@ def test_every_option_is_a_key_and_every_key_an_option():
 
 def test_every_options_variable_is_named_after_it():
     for section, option in options(cli):
-        if option.name not in ONLY_ON_THE_COMMAND_LINE and not (section == "status" and option.name == "watch"):
+        if section in WRITE_THE_FILE:
+            assert option.envvar is None
+        elif option.name not in ONLY_ON_THE_COMMAND_LINE and not (section == "status" and option.name == "watch"):
             assert option.envvar == f"MUSICSYNCD_{option.name.upper()}", f"--{option.name} of {section}"
 
 

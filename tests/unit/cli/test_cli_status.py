@@ -332,7 +332,8 @@ def test_watch_without_a_host_is_an_error(call, host):
 
 
 def watching(folder, accounts=()):
-    from musicsyncd.config import NetworkConfig, Paths
+    from musicsyncd.config import NetworkConfig
+    from musicsyncd.paths import Paths
     from musicsyncd.system.control_client import ControlClient
 
     client = ControlClient(NetworkConfig(), Paths.find({}, state_dir=folder), local_only=True, other_sockets=())

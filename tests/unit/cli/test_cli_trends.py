@@ -10,7 +10,8 @@ from musicsyncd.cli.figures import columns_of
 from musicsyncd.cli.output import plain
 from musicsyncd.cli.trends import LEVELS, Trend, Trends, errors_of, full_us
 from musicsyncd.cli.watch import Watch
-from musicsyncd.config import NetworkConfig, Paths
+from musicsyncd.config import NetworkConfig
+from musicsyncd.paths import Paths
 from musicsyncd.system.control_client import ControlClient
 
 ID = "aa" * 8

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from musicsyncd.playback.transport import Transport
 from musicsyncd.system import database as module
 from musicsyncd.system.database import MAX_ROOMS, Database, SavedPeer, SavedRoom
 from musicsyncd.system.rows import entry_row
-from musicsyncd.system.schema import STEPS
+from musicsyncd.system.schema import STEPS, keep_copy
 
 TRACK = Track(bytes(range(32)), 1234, 44_100, 441_000, 2)
 ENTRIES = (
@@ -202,6 +203,44 @@ def test_a_file_of_the_first_version_is_taken_over_with_all_that_is_in_it(file):
     assert again.played("main") == PLAYED
     assert again._connection.execute("PRAGMA user_version").fetchone() == (4,)
     again.close()
+    copy = file.with_name(f"{file.name}.v1.bak")
+    assert copy.stat().st_mode & 0o777 == 0o600
+    with contextlib.closing(sqlite3.connect(copy)) as kept:
+        assert kept.execute("PRAGMA user_version").fetchone() == (1,)
+        assert kept.execute("SELECT epoch FROM meta").fetchone() == (41,)
+        assert len(kept.execute("SELECT * FROM entries").fetchall()) == len(ENTRIES)
+    assert sorted(one.name for one in file.parent.iterdir()) == [file.name, copy.name]
+
+
+def test_a_new_file_and_one_of_this_version_need_no_copy(opened, file):
+    reopened(opened, file).close()
+    assert [one.name for one in file.parent.iterdir()] == [file.name]
+
+
+def test_only_the_newest_copies_stay(tmp_path):
+    file = tmp_path / "state.sqlite"
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        for version in (1, 2, 10, 9, 3):
+            keep_copy(connection, file, version)
+        (tmp_path / "state.sqlite.vx.bak").touch()
+        keep_copy(connection, file, 11)
+    kept = {one.name for one in tmp_path.iterdir()}
+    assert kept == {"state.sqlite", "state.sqlite.vx.bak", *(f"state.sqlite.v{one}.bak" for one in (9, 10, 11))}
+
+
+def test_without_a_copy_nothing_is_made_newer(file, monkeypatch):
+    file.parent.mkdir()
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as old:
+        for statement in STEPS[0].split(";"):
+            old.execute(statement)
+        old.execute(f"PRAGMA application_id = {module.APPLICATION_ID}")
+        old.execute("PRAGMA user_version = 1")
+    file.with_name(f"{file.name}.v1.bak").mkdir()  # What is in the way of the copy.
+    with pytest.raises(ConfigError, match=r"cannot keep a copy of .* before it is made one of version 4"):
+        Database(file)
+    with contextlib.closing(sqlite3.connect(file)) as old:
+        assert old.execute("PRAGMA user_version").fetchone() == (1,)
+    assert not list(file.parent.glob("*.part"))
 
 
 def test_an_upgrade_that_fails_leaves_the_file_as_it_was(file, monkeypatch):
@@ -290,6 +329,10 @@ def test_a_newer_database_is_refused_and_left_alone(opened, file, version):
     with pytest.raises(ConfigError, match=line):
         Database(file)
     assert file.read_bytes() == before
+    for old in (1, 2, 5):
+        file.with_name(f"{file.name}.v{old}.bak").touch()
+    with pytest.raises(ConfigError, match=r"upgrade, or go back to the copy of before by moving .*\.v2\.bak there"):
+        Database(file)
 
 
 def test_what_is_no_database_of_ours_is_refused_and_left_alone(tmp_path):

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from loopback import free_port
 
-from musicsyncd.config import NetworkConfig, Paths
+from musicsyncd.config import NetworkConfig
 from musicsyncd.errors import DeviceError
+from musicsyncd.paths import Paths
 from musicsyncd.protocol import auth, wire
 from musicsyncd.system.doctor import examination, files, group, listening, machine, reach, sound
 from musicsyncd.system.doctor.finding import Finding, Patient, found_by

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from musicsyncd.cli import cli
-from musicsyncd.config import HostConfig, NetworkConfig, Paths, PeerConfig
+from musicsyncd.config import HostConfig, NetworkConfig, PeerConfig
 from musicsyncd.media.replaygain import Loudness
+from musicsyncd.paths import Paths
 from musicsyncd.system import host_daemon as module
 from musicsyncd.system import peer_daemon
 from musicsyncd.system.database import Database

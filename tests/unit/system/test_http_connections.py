@@ -37,11 +37,17 @@ from musicsyncd.system.http_guard import LOCAL, REQUESTS_AT_ONCE, Caller
 class Socket:
     """What a transport has of its socket: its family, and who is at the other end of a Unix socket."""
 
-    def __init__(self, uid: int | None) -> None:
+    def __init__(self, uid: int | None, groups: tuple[int, ...] = ()) -> None:
         self.family = socket.AF_INET if uid is None else socket.AF_UNIX
         self._uid = uid
+        self._groups = groups
+
+    def getsockname(self) -> str:
+        return "/run/m/host.sock"
 
     def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        if option == 59:
+            return struct.pack(f"{len(self._groups)}I", *self._groups)
         assert (level, option, size) == (socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         return struct.pack("iII", 1, self._uid, self._uid)
 
@@ -49,9 +55,9 @@ class Socket:
 class Transport:
     """A connection from an address, or over the Unix socket from a user."""
 
-    def __init__(self, address: str = "", uid: int | None = None) -> None:
+    def __init__(self, address: str = "", uid: int | None = None, groups: tuple[int, ...] = ()) -> None:
         self.aborted = False
-        self._info = {"socket": Socket(uid), "peername": (address, 5000), "sockname": ("192.0.2.1", 7783)}
+        self._info = {"socket": Socket(uid, groups), "peername": (address, 5000), "sockname": ("192.0.2.1", 7783)}
 
     def get_extra_info(self, name: str) -> object:
         return self._info.get(name)
@@ -152,6 +158,26 @@ def test_the_unix_socket_is_counted_apart_and_has_its_own_most():
 def test_the_unix_socket_is_for_its_own_user_and_root(monkeypatch, uid, let_in):
     monkeypatch.setattr(module.os, "getuid", lambda: 1000)
     in_loop(lambda: pytest.fail("judged wrongly") if Crowd().come(uid=uid).aborted == let_in else None)
+
+
+@pytest.mark.parametrize(
+    ("folder", "groups", "let_in"),
+    [("/run/m", (5, 1000), True), ("/run/m", (5,), False), ("/run/other", (5, 1000), False), ("", (1000,), False)],
+)
+def test_a_services_group_may_too_where_systemd_made_the_folder(monkeypatch, folder, groups, let_in):
+    monkeypatch.setattr(module.os, "getuid", lambda: 1000)
+    monkeypatch.setattr(module.os, "getgid", lambda: 1000)
+    monkeypatch.setenv("RUNTIME_DIRECTORY", folder)
+    transport = Transport(uid=1001, groups=groups)
+    in_loop(lambda: Connections().made(object(), transport))
+    assert transport.aborted != let_in
+
+
+def test_the_kernel_tells_the_groups_of_who_connects():
+    one, other = socket.socketpair(socket.AF_UNIX)
+    with one, other:
+        told = one.getsockopt(socket.SOL_SOCKET, module._SO_PEERGROUPS, 4 * module._MAX_GROUPS)
+    assert sorted(struct.unpack(f"{len(told) // 4}I", told)) == sorted(os.getgroups())
 
 
 def test_a_strangers_time_ends_with_its_first_request_that_is_let_in(monkeypatch):

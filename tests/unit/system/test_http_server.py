@@ -447,6 +447,15 @@ def test_the_socket_is_its_owners_alone_and_gone_afterwards(tmp_path):
     assert not (tmp_path / "host.sock").exists()
 
 
+def test_the_socket_of_a_service_is_its_groups_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+
+    async def test(client):
+        assert stat.S_IMODE(client.path.stat().st_mode) == 0o660
+
+    run(test, tmp_path)
+
+
 def test_a_socket_that_a_killed_host_left_is_replaced(tmp_path):
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(tmp_path / "host.sock"))

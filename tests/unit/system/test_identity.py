@@ -76,3 +76,23 @@ def test_an_existing_file_can_be_kept(tmp_path):
     with pytest.raises(FileExistsError):
         write_atomically(file, b"new", replace=False)
     assert (file.read_bytes(), os.listdir(tmp_path)) == (b"old", ["kept"])
+
+
+def test_what_root_writes_belongs_to_the_folders_owner(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(module.os, "fchown", lambda handle, uid, gid: given.append((uid, gid)))
+    monkeypatch.setattr(module.os, "geteuid", lambda: 1000)
+    write_atomically(tmp_path / "a", b"")
+    assert given == []
+    monkeypatch.setattr(module.os, "geteuid", lambda: 0)
+    write_atomically(tmp_path / "a", b"")
+    assert given == [(tmp_path.stat().st_uid, tmp_path.stat().st_gid)]
+
+
+def test_a_mode_is_what_it_is_said_to_be_whatever_the_umask(tmp_path):
+    before = os.umask(0o077)
+    try:
+        write_atomically(tmp_path / "a", b"", mode=0o644)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644

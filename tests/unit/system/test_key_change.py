@@ -12,8 +12,8 @@ from host_rig import BOOT, KEYS, MS, Host, on_a_loop, running
 from http_rig import run
 from test_peer_daemon import Rig
 
-from musicsyncd.config import Paths
 from musicsyncd.errors import ConfigError, ControlError, ProtocolError
+from musicsyncd.paths import Paths
 from musicsyncd.protocol import wire
 from musicsyncd.protocol.auth import HostKeys, RoomKeys, http_token, key_id
 from musicsyncd.protocol.host import RotationDone

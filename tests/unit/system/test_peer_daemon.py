@@ -10,9 +10,10 @@ from functools import partial
 
 import pytest
 
-from musicsyncd.config import NetworkConfig, Paths, PeerConfig
+from musicsyncd.config import NetworkConfig, PeerConfig
 from musicsyncd.errors import ConfigError
 from musicsyncd.hook_config import HookConfig
+from musicsyncd.paths import Paths
 from musicsyncd.playback.player import Course
 from musicsyncd.playback.timeline import Segment, Timeline, Track
 from musicsyncd.protocol.auth import HostKeys

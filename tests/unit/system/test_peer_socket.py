@@ -62,6 +62,12 @@ def test_only_its_own_user_may_ask(folder):
     assert mode == 0o600
 
 
+def test_a_services_group_may_ask_too(folder, monkeypatch):
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(folder))
+    mode = asked(folder, ("kitchen", tell), around=lambda: stat.S_IMODE(socket_path(folder, "kitchen").stat().st_mode))
+    assert mode == 0o660
+
+
 def test_what_was_killed_left_its_socket_behind_and_the_next_takes_the_place(folder):
     left = socket.socket(socket.AF_UNIX)
     left.bind(str(socket_path(folder, "kitchen")))

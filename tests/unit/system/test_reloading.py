@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from musicsyncd.cli.settings import COMMON, SECTIONS
-from musicsyncd.config import HostConfig, NetworkConfig, Paths, PeerConfig
+from musicsyncd.config import HostConfig, NetworkConfig, PeerConfig
 from musicsyncd.errors import ConfigError
 from musicsyncd.hook_config import HookConfig
+from musicsyncd.paths import Paths
 from musicsyncd.system import reloading as module
 from musicsyncd.system.host_daemon import _AT_ONCE as HOSTS
 from musicsyncd.system.peer_daemon import _AT_ONCE as PEERS

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from musicsyncd.config import make_folder
 from musicsyncd.errors import ConfigError
+from musicsyncd.paths import make_folder
 from musicsyncd.system import supervision
 from musicsyncd.system.supervision import Watchdog, claim, may_replace_process, notify, on_stop_signals, until_stopped
 from musicsyncd.units import NS_PER_S
