@@ -126,6 +126,9 @@ class LibavSource:
     def __init__(self, path: Path, kind: str) -> None:
         self._path = path
         self._av = av_module(path)
+        # Tags in whatever bytes: a title that is no UTF-8 must not hide the music. PyAV 19 takes them all by itself.
+        old = int(str(self._av.__version__).partition(".")[0]) < 19
+        self._lenient = {"metadata_errors": "surrogateescape"} if old else {}
         self.faults: list[str] = []
         try:
             self.file: BinaryIO = path.open("rb")
@@ -141,13 +144,12 @@ class LibavSource:
             raise
 
     def _open(self, kind: str) -> None:
-        # Tags in whatever bytes: a title that is no UTF-8 must not hide the music.
-        self._container = self._av.open(self.file, format=kind, metadata_errors="replace")
+        self._container = self._av.open(self.file, format=kind, **self._lenient)
         if not self._container.streams.audio:
             raise MediaError(f"{shown(self._path)} holds no sound: there are only pictures or text in it")
         self._stream = self._container.streams.audio[0]
         self.codec = str(self._stream.codec_context.name)
-        self.tags = {str(key).lower(): str(value) for key, value in self._tag_pairs()}
+        self.tags = {_readable(key).lower(): _readable(value) for key, value in self._tag_pairs()}
         # The first frame decides: a header may name half the rate of what comes out (HE-AAC).
         first = next(self._container.decode(self._stream), None)
         if first is None:
@@ -161,7 +163,7 @@ class LibavSource:
         # Opened anew: a seek to the start would not take off the encoder delay in every container.
         self._container.close()
         self.file.seek(0)
-        self._container = self._av.open(self.file, format=kind, metadata_errors="replace")
+        self._container = self._av.open(self.file, format=kind, **self._lenient)
         self._stream = self._container.streams.audio[0]
 
     def _tag_pairs(self) -> list[tuple[str, str]]:
@@ -242,6 +244,11 @@ class LibavSource:
 
 def _base(name: str) -> str:
     return name.removesuffix("p")
+
+
+def _readable(tag: str) -> str:
+    """Return a tag with a mark in the place of each byte that is no UTF-8."""
+    return tag.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _seconds(frame: Any) -> Fraction:  # noqa: ANN401 (PyAV's)

@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -207,6 +208,19 @@ def test_a_header_of_what_only_pyav_knows(m4a):
     assert abs(info.frames - FRAMES) < RATE_HZ / 20
     assert info.title == "tone"
     assert must_convert(info)
+
+
+def test_a_tag_in_other_bytes_than_utf_8_hides_neither_music_nor_tag(tmp_path):
+    path = tmp_path / "x.mka"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "Caf_"
+        stream = container.add_stream("aac", rate=RATE_HZ, layout="stereo")
+        frame = av.AudioFrame.from_ndarray(np.zeros((2, 4096), np.float32), "fltp", "stereo")
+        frame.sample_rate = RATE_HZ
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            container.mux(packet)
+    path.write_bytes(path.read_bytes().replace(b"Caf_", b"Caf\xe9"))
+    assert libav.LibavSource(path, "matroska").tags["title"] == "Caf\ufffd"
 
 
 def test_the_wrong_ending_does_not_matter(m4a, tmp_path):
