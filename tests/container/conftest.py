@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,8 @@ from house import build_card
 
 from container import box
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).resolve().parents[2]
+NEEDED = ("/usr/bin/dpkg-buildpackage", "/usr/bin/dh", "/usr/bin/python3")
 PACKAGES = "usr/local/lib/python3.11/dist-packages"
 
 COMMAND = """#!/usr/bin/python3
@@ -40,19 +40,28 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def installed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A layer over the root: ``/usr/bin/musicsyncd``, and the wheels that bookworm's own Python takes."""
-    fetched, layer = tmp_path_factory.mktemp("fetched"), tmp_path_factory.mktemp("installed")
-    needed = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
-    only = ["--python-version=3.11", "--only-binary=:all:"]
-    subprocess.run([*pip, *only, "--target", str(fetched / PACKAGES), *needed], check=True)
-    ours = fetched / PACKAGES / "musicsyncd"
-    shutil.copytree(PROJECT / "musicsyncd", ours, ignore=shutil.ignore_patterns("__pycache__"))
-    with box.Box(root, fetched) as inside:
-        # Its own Python compiles it: the services may not write there, and each of their starts would do it again.
-        inside.run("python3", "-m", "compileall", "-q", f"/{PACKAGES}", timeout_s=120.0)
-        shutil.copytree(inside.root / PACKAGES, layer / PACKAGES)
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Debian package, made by its one command; not compressed, as nobody keeps it."""
+    missing = [tool for tool in NEEDED if not Path(tool).exists()]
+    if missing:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"not installed: {', '.join(missing)}")
+    folder = tmp_path_factory.mktemp("package")
+    environment = {**os.environ, "DPKG_DEB_COMPRESSOR_TYPE": "none"}
+    words = ["/usr/bin/python3", str(PROJECT / "debian/build.py"), str(folder)]
+    made = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, f"{made.stdout[-4000:]}{made.stderr[-4000:]}"
+    (path,) = folder.glob("musicsyncd_*.deb")
+    if not path.name.partition("+")[2].startswith("py311"):
+        pytest.skip(f"{path.name} is not for bookworm's Python, and that is what the boxes have")
+    return path
+
+
+@pytest.fixture(scope="session")
+def installed(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A layer over the root: ``/usr/bin/musicsyncd``, and what the package carries, as if pip had put it there."""
+    unpacked, layer = tmp_path_factory.mktemp("unpacked"), tmp_path_factory.mktemp("installed")
+    subprocess.run(["dpkg-deb", "--extract", str(package), str(unpacked)], check=True)
+    shutil.move(unpacked / "usr/lib/musicsyncd/lib/python3.11/site-packages", layer / PACKAGES)
     command = layer / "usr/bin/musicsyncd"
     command.parent.mkdir()
     command.write_text(COMMAND)

@@ -12,7 +12,6 @@ import pytest
 from container.box import Box
 
 ROOT = Path(__file__).resolve().parents[2]
-NEEDED = ("/usr/bin/dpkg-buildpackage", "/usr/bin/dh", "/usr/bin/python3")
 HIGHER = "99.0+py311"
 WATCHED = ("etc", "home", "lib", "opt", "root", "run", "srv", "usr", "var")
 """Folders in which a purge must leave nothing. The others are the kernel's, or for anything to be in."""
@@ -29,21 +28,6 @@ NOT_OURS = (
     "var/lib/systemd/",
 )
 """Where Debian's own tools write down what happened."""
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory):
-    """Make the package by the one command; not compressed, as nobody keeps it."""
-    missing = [tool for tool in NEEDED if not Path(tool).exists()]
-    if missing:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"not installed: {', '.join(missing)}")
-    folder = tmp_path_factory.mktemp("package")
-    environment = {**os.environ, "DPKG_DEB_COMPRESSOR_TYPE": "none"}
-    words = ["/usr/bin/python3", str(ROOT / "debian/build.py"), str(folder)]
-    made = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-    assert made.returncode == 0, f"{made.stdout[-4000:]}{made.stderr[-4000:]}"
-    (path,) = folder.glob("musicsyncd_*.deb")
-    return path
 
 
 @pytest.fixture(scope="module")
