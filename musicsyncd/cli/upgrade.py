@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Examples:
   sudo musicsyncd upgrade
   musicsyncd upgrade --user --dry-run
-  sudo musicsyncd upgrade --refresh      after an upgrade by hand""",
+  sudo musicsyncd upgrade --refresh    # after an upgrade by hand""",
 )
 @user_option
 @click.option("--refresh", is_flag=True, help="Only renew the units, and restart what still runs an older version.")

@@ -238,6 +238,9 @@ class PortAudioOutput:
             )
         except self._sounddevice.PortAudioError as error:
             raise DeviceError(_say(found, error)) from None
+        except MemoryError:
+            why = "the system forbids memory that is written and run (MemoryDenyWriteExecute=, SELinux)"
+            raise LastingError(f"{why}, which PortAudio needs to ask for sound: allow it") from None
         self._latency_ns = s_to_ns(self._stream.latency)
 
     def _rate(self, device: Device, wanted_hz: int | None) -> int:

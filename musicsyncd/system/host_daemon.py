@@ -145,17 +145,17 @@ class HostDaemon:
             self._control.open(self._config.room)
             if self._control.key is not None:
                 self._control.key.open()
-            if self._config.tracks:
-                log.info("%s", await self._control.begin(self._config.room, self._config.tracks))
             settle_memory()
             if self._library is not None:
                 self._library.open()
-            notify("READY=1")
+            notify(f"READY=1\nSTATUS={self._control.describe()}")
             self._answered_ns = now_ns()
             log.info("host %s serves on port %d", self._config.name, self._config.network.port)
             if self._config.tls:
                 log.info("and with TLS on port %d: `musicsyncd link` shows the fingerprint", self._config.tls_port)
             work = [self._tick_for_ever(), self._ask_for_ever(), reload_for_ever(hangup, self._reload)]
+            if self._config.tracks:
+                work.append(self._begin())
             if self._config.speaker:
                 work.append(self._speaker_for_ever())
             if self._announcer is not None:
@@ -164,6 +164,11 @@ class HostDaemon:
         finally:
             notify("STOPPING=1")
             await self._leave()
+
+    async def _begin(self) -> None:
+        """Play what the host was given. To look through a large folder takes longer than systemd waits for a start."""
+        log.info("%s", await self._control.begin(self._config.room, self._config.tracks))
+        await asyncio.Event().wait()  # Whatever else is done here goes on for ever, too.
 
     def _have_library(self, folders: tuple[str, ...]) -> None:
         """Keep a library of these folders; none without any."""

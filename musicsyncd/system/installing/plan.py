@@ -282,8 +282,8 @@ def _check_program(place: Place, way: Way) -> None:
         if closed is not None:
             raise ConfigError(
                 f"the services' user {place.user} could not run {way.program}, for {closed} is closed to it: install "
-                "musicsyncd for the whole machine (`sudo pipx install --global musicsyncd`, or a venv in /opt), or run "
-                "it as yourself (`musicsyncd install … --user`)"
+                "musicsyncd for the whole machine (`sudo env PIPX_HOME=/opt/pipx PIPX_BIN_DIR=/usr/local/bin pipx "
+                f"install {way.requirement}`, or a venv in /opt), or run it as yourself (`musicsyncd install … --user`)"
             )
 
 

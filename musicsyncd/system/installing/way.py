@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
+from urllib.parse import unquote, urlsplit
 
 import musicsyncd
 from musicsyncd.errors import ConfigError
@@ -37,6 +38,10 @@ _SUDO_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where sudo looks for a program, as Debian sets it."""
 
 
+_PIPX_LINK = Path("/usr/local/bin") / APP_NAME
+"""What `pipx install --global` makes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """How this program was installed.
@@ -47,6 +52,7 @@ class Way:
         python: the interpreter that it is run by.
         package: the folder of the package, whose files are newer after an upgrade.
         source: the folder of the source, where it is run from there.
+        requirement: what pip was given, and is given again: the name, or where else the package came from.
     """
 
     kind: Kind
@@ -54,6 +60,7 @@ class Way:
     python: Path
     package: Path
     source: Path | None = None
+    requirement: str = APP_NAME
 
     @property
     def in_words(self) -> str:
@@ -63,19 +70,20 @@ class Way:
     @property
     def called(self) -> str:
         """What a person has to type, with ``sudo`` too, to run this program."""
-        found = shutil.which(APP_NAME, path=_SUDO_PATH)
-        same = found is not None and os.path.realpath(found) == os.path.realpath(self.program)
-        return APP_NAME if same else shlex.quote(str(self.program))
+        return shlex.quote(str(self.program)) if self._link() is None else APP_NAME
 
     def upgrade_command(self) -> tuple[str, ...]:
         """Return the command that upgrades this installation; empty where a person has to do it."""
         pip = (str(self.python), "-m", "pip", "install", "--upgrade")
+        if self.kind == "pipx-global":
+            # pipx before 1.5, as Debian 12 has it, knows no --global; the variables say the same to every pipx.
+            home, link = self.python.parents[3], self._link() or _PIPX_LINK
+            return ("env", f"PIPX_HOME={home}", f"PIPX_BIN_DIR={link.parent}", "pipx", "upgrade", APP_NAME)
         commands: dict[Kind, tuple[str, ...]] = {
             "pipx": ("pipx", "upgrade", APP_NAME),
-            "pipx-global": ("pipx", "upgrade", "--global", APP_NAME),
-            "venv": (*pip, APP_NAME),
-            "system": (*pip, APP_NAME),
-            "user": (*pip, "--user", APP_NAME),
+            "venv": (*pip, self.requirement),
+            "system": (*pip, self.requirement),
+            "user": (*pip, "--user", self.requirement),
         }
         return commands.get(self.kind, ())
 
@@ -83,7 +91,13 @@ class Way:
         """Return what a person types to upgrade it where this program cannot."""
         if self.source is not None:
             return f"git -C {self.source} pull"
-        return f"sudo apt-get update && sudo apt-get install --only-upgrade {APP_NAME}"
+        return "git pull && debian/build.py && sudo apt-get install ./dist/musicsyncd_*.deb"
+
+    def _link(self) -> Path | None:
+        """Return what sudo finds by the program's name, if that is this program."""
+        found = shutil.which(APP_NAME, path=_SUDO_PATH)
+        is_ours = found is not None and os.path.realpath(found) == os.path.realpath(self.program)
+        return Path(found) if found is not None and is_ours else None
 
 
 def find_way() -> Way:
@@ -100,7 +114,7 @@ def find_way() -> Way:
             f"there is no program {program} that a service could start: install musicsyncd first, as with "
             f"`{sys.executable} -m pip install {source or APP_NAME}`"
         )
-    return Way(kind, program, Path(sys.executable), package, source)
+    return Way(kind, program, Path(sys.executable), package, source, _requirement())
 
 
 def _kind(package: Path) -> tuple[Kind, Path | None]:
@@ -142,6 +156,18 @@ def _is_source(package: Path) -> bool:
         editable = False
     elsewhere = Path(str(found.locate_file(APP_NAME))).resolve() != package.resolve()
     return editable or elsewhere or (package.parent / "pyproject.toml").is_file()
+
+
+def _requirement() -> str:
+    """Return what has pip find this package again: its name, unless it came from a folder or a repository (PEP 610)."""
+    try:
+        url = json.loads(metadata.distribution(APP_NAME).read_text("direct_url.json") or "{}")
+        where = url["url"]
+        if "vcs_info" in url:
+            return f"{APP_NAME} @ {url['vcs_info']['vcs']}+{where}"
+        return str(Path(unquote(urlsplit(where).path))) if "dir_info" in url else APP_NAME
+    except (metadata.PackageNotFoundError, ValueError, KeyError, TypeError):
+        return APP_NAME
 
 
 def _script(kind: Kind) -> Path:

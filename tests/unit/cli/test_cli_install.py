@@ -228,7 +228,7 @@ def test_an_upgrade_whose_command_fails_is_one_line(call, machine):
 def test_what_a_person_has_to_upgrade_is_said(call, machine):
     machine.way = replace(machine.way, kind="debian")
     result = call("upgrade")
-    assert "sudo apt-get install --only-upgrade musicsyncd && sudo" in result.stdout
+    assert "sudo apt-get install ./dist/musicsyncd_*.deb && sudo" in result.stdout
     machine.way = replace(machine.way, kind="source", source=Path("/src"))
     assert f"git -C /src pull && sudo {machine.way.program} upgrade --refresh" in call("upgrade").stdout
 

@@ -388,6 +388,15 @@ def test_a_mono_card_is_opened_with_one_channel(portaudio):
     assert opened(portaudio).channels == 1
 
 
+def test_a_system_without_memory_for_callbacks_is_one_line_that_waiting_does_not_help(portaudio, cards, monkeypatch):
+    def forbid(**options):
+        raise MemoryError("Cannot allocate write+execute memory for ffi.callback()")
+
+    monkeypatch.setattr(portaudio, "OutputStream", forbid)
+    with pytest.raises(LastingError, match=r"forbids memory .* \(MemoryDenyWriteExecute=, SELinux\)"):
+        audio.PortAudioOutput(None, None, 80.0)
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [

@@ -406,7 +406,7 @@ def test_a_program_that_the_services_user_could_not_run_is_refused(tmp_path, clo
     machine = Machine(tmp_path, "home/me/venv/bin/musicsyncd")
     (tmp_path / closed).chmod(0o700)
     before = machine.tree()
-    advice = "pipx install --global.*venv in /opt.*--user"
+    advice = "PIPX_HOME=/opt/pipx.*venv in /opt.*--user"
     with pytest.raises(ConfigError, match=rf"for .*{closed} is closed to it: .*{advice}"):
         machine.install("peer", KEYS)
     assert machine.tree() == before
@@ -548,10 +548,14 @@ def test_nothing_was_set_up_so_nothing_is_taken_away(machine):
 
 
 def test_a_way_says_what_to_type():
-    way = Way("pipx-global", Path("/opt/pipx/venvs/musicsyncd/bin/musicsyncd"), Path("/p"), Path("/m"))
-    assert way.upgrade_command() == ("pipx", "upgrade", "--global", "musicsyncd")
-    assert replace(way, kind="venv").upgrade_command() == ("/p", "-m", "pip", "install", "--upgrade", "musicsyncd")
+    folder = Path("/opt/pipx/venvs/musicsyncd/bin")
+    way = Way("pipx-global", folder / "musicsyncd", folder / "python", Path("/m"))
+    variables = ("env", "PIPX_HOME=/opt/pipx", "PIPX_BIN_DIR=/usr/local/bin")
+    assert way.upgrade_command() == (*variables, "pipx", "upgrade", "musicsyncd")
+    pip = (f"{folder}/python", "-m", "pip", "install", "--upgrade")
+    assert replace(way, kind="venv").upgrade_command() == (*pip, "musicsyncd")
+    assert replace(way, kind="venv", requirement="/src").upgrade_command() == (*pip, "/src")
     assert replace(way, kind="user").upgrade_command()[-2:] == ("--user", "musicsyncd")
     assert replace(way, kind="debian").upgrade_command() == ()
-    assert "apt-get install --only-upgrade musicsyncd" in replace(way, kind="debian").upgrade_by_hand()
+    assert "apt-get install ./dist/musicsyncd_" in replace(way, kind="debian").upgrade_by_hand()
     assert replace(way, kind="source", source=Path("/src")).upgrade_by_hand() == "git -C /src pull"

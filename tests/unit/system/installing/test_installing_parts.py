@@ -183,6 +183,26 @@ def test_the_ways_are_told_apart(package, tmp_path, monkeypatch):
     assert way._kind(package) == ("debian", None)
 
 
+@pytest.mark.parametrize(
+    ("url", "requirement"),
+    [
+        (None, "musicsyncd"),
+        ('{"url": "file:///srv/my%20clone", "dir_info": {}}', "/srv/my clone"),
+        ('{"url": "file:///tmp/musicsyncd-1-py3-none-any.whl", "archive_info": {}}', "musicsyncd"),
+        (
+            '{"url": "https://example.org/m.git", "vcs_info": {"vcs": "git", "commit_id": "0"}}',
+            "musicsyncd @ git+https://example.org/m.git",
+        ),
+        ("[]", "musicsyncd"),
+        ("{", "musicsyncd"),
+    ],
+)
+def test_an_upgrade_asks_where_the_package_came_from(package, url, requirement):
+    if url is not None:
+        (package.parent / "musicsyncd-1.dist-info/direct_url.json").write_text(url)
+    assert way._requirement() == requirement
+
+
 def test_a_source_tree_is_one_however_python_finds_it(package, tmp_path, monkeypatch):
     assert way._kind(tmp_path / "src/musicsyncd") == ("source", tmp_path / "src")
     (package.parent / "musicsyncd-1.dist-info/direct_url.json").write_text('{"dir_info": {"editable": true}}')
