@@ -129,10 +129,13 @@ class _Connection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         """Connect, as the base class does."""
-        self.sock = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET, socket.SOCK_STREAM)
+        # Bytes are not looked up in those tables. A link-local address of IPv6 means nothing without its zone's number.
+        numeric = (socket.AF_UNSPEC, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
+        family, kind, _, _, address = socket.getaddrinfo(self.host.encode("ascii"), self.port, *numeric)[0]
+        self.sock = socket.socket(family, kind)
         self.sock.settimeout(self.timeout)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sock.connect((self.host, self.port))
+        self.sock.connect(address)
 
 
 class Fetcher:

@@ -104,7 +104,7 @@ class House:
         self.paths = Paths.find({}, state_dir=self.state)
         self.key = self.paths.key_file
         self.started: list[Started] = []
-        self.client = ControlClient(NetworkConfig(self.port), self.paths, other_sockets=())
+        self.client = ControlClient(NetworkConfig(self.port, mdns=False), self.paths, other_sockets=())
 
     # -- processes -----------------------------------------------------------------------------
 

@@ -153,7 +153,7 @@ def second_host(lan: Lan, *words: str) -> ControlClient:
     """Start another host, whose room is called as that of the first one; return what talks to it."""
     paths = Paths.find({}, state_dir=lan.folder / "host2")
     lan.start("host2", "host", "--name", "host2", "--state-dir", str(paths.state_dir), *words)
-    client = ControlClient(NetworkConfig(lan.port), paths, other_sockets=())
+    client = ControlClient(NetworkConfig(lan.port, mdns=False), paths, other_sockets=())
 
     def answers() -> bool:
         try:

@@ -60,7 +60,7 @@ def options(data: bytes) -> None:
     assert done.exit_code in (0, 1, 2), f"it ended with {done.exit_code}"
 
 
-def _begin(config: Any) -> None:
+def _begin(config: Any, reread: Any) -> None:
     """Do what a daemon does first with what it was told."""
     for path in (config.paths.state_dir, config.paths.cache_dir, config.paths.runtime_dir, config.paths.key_file):
         try:
