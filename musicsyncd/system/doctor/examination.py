@@ -15,11 +15,13 @@ from musicsyncd.system.doctor.finding import Check, Finding, Patient, found_by
 from musicsyncd.system.doctor.group import check_beacons, check_group
 from musicsyncd.system.doctor.machine import check_clock, check_permissions, check_processors, check_wifi
 from musicsyncd.system.doctor.reach import check_speakers, check_unicast
+from musicsyncd.system.doctor.services import check_services
 from musicsyncd.system.doctor.sound import check_sound
 from musicsyncd.system.keyfile import load_room_key
 from musicsyncd.system.local_peers import local_peers
 
 CHECKS: tuple[tuple[str, Check], ...] = (
+    ("services", check_services),
     ("key", check_key),
     ("port", check_port),
     ("network", check_group),

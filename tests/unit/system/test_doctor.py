@@ -21,7 +21,7 @@ from musicsyncd.config import NetworkConfig
 from musicsyncd.errors import DeviceError
 from musicsyncd.paths import Paths
 from musicsyncd.protocol import auth, wire
-from musicsyncd.system.doctor import examination, files, group, listening, machine, reach, sound
+from musicsyncd.system.doctor import examination, files, group, listening, machine, reach, services, sound
 from musicsyncd.system.doctor.finding import Finding, Patient, found_by
 from musicsyncd.system.interfaces import Interface
 from musicsyncd.system.keyfile import make_host_keys
@@ -632,6 +632,58 @@ def test_what_becomes_of_the_process_is_a_line(monkeypatch, program, line):
     monkeypatch.setattr(sound.subprocess, "run", instead)
     monkeypatch.setattr(sound, "_START_S", 2.0)
     assert sound._heard(None, 0.0) == {"error": line}
+
+
+# -- services ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shown", "verdict", "said", "advice"),
+    [
+        ({"ActiveState": "active", "StatusText": "plays, +0 µs"}, "good", "runs: plays, +0 µs", ""),
+        ({"ActiveState": "active", "NRestarts": "3"}, "good", "runs: active", ""),
+        ({"ActiveState": "active", "NRestarts": "4"}, "advice", "anew 4 times", "journalctl -e -u musicsyncd-peer"),
+        ({"ActiveState": "activating", "SubState": "start"}, "advice", "is activating", "look again"),
+        (
+            {"ActiveState": "activating", "SubState": "auto-restart", "NRestarts": "9"},
+            "bad",
+            "does not stay up: systemd has started it anew 9 times",
+            "journalctl -e -u musicsyncd-peer",
+        ),
+        ({"ActiveState": "failed", "NRestarts": "?"}, "bad", "anew 0 times", "journalctl"),
+        ({"ActiveState": "inactive"}, "bad", "does not run", "systemctl start musicsyncd-peer"),
+    ],
+)
+def test_a_service_is_judged_by_what_systemd_says_of_it(shown, verdict, said, advice):
+    found = services.judge_service("musicsyncd-peer.service", shown)
+    assert (found.name, found.verdict) == ("musicsyncd-peer", verdict)
+    assert said in found.line
+    assert advice in found.advice
+    if verdict == "bad":
+        of_mine = services.judge_service("musicsyncd-peer.service", shown, "--user")
+        assert "ctl --user " in of_mine.advice
+
+
+def test_only_services_that_were_set_up_are_looked_at(patient, monkeypatch):
+    said = {
+        "musicsyncd-host.service": "LoadState=loaded\nActiveState=inactive\nUnitFileState=disabled\nStatusText=\n",
+        "musicsyncd-peer.service": "LoadState=loaded\nActiveState=active\nUnitFileState=enabled\nStatusText=a=b\n",
+    }
+
+    def systemctl(words, **_):
+        code = 1 if "--user" in words else 0
+        return subprocess.CompletedProcess(words, code, stdout=said[words[-1]])
+
+    monkeypatch.setattr(services.subprocess, "run", systemctl)
+    assert [(one.name, one.line) for one in services.check_services(patient)] == [("musicsyncd-peer", "runs: a=b")]
+    said["musicsyncd-peer.service"] = "LoadState=not-found\nActiveState=inactive\n"
+    assert only(services.check_services(patient)).verdict == "skipped"
+
+    def missing(words, **_):
+        raise FileNotFoundError(words[0])
+
+    monkeypatch.setattr(services.subprocess, "run", missing)
+    assert only(services.check_services(patient)).verdict == "skipped"
 
 
 # -- all of it ---------------------------------------------------------------------------------
