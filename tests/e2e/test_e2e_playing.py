@@ -103,14 +103,14 @@ def test_seek_moves_every_speaker_at_once(house, songs, began):
     source = songs["first"][1]
     since = time.time()
     assert "at 0:20" in house.call("seek", "50%")
-    until = time.time() + 1.5
+    until = time.time() + 2.5
     changes = []
     for name in ("left", "right"):
         first = on_line(house.heard(name, source, since, until, **FINE))[0]
         assert first[1] == pytest.approx(20.0, abs=0.1)
         changes.append(first[0])
     assert abs(changes[0] - changes[1]) <= 0.02
-    in_step(house, source, until - 1.0, until, "left", "right", "late")
+    in_step(house, source, until - 2.0, until, "left", "right", "late")
 
 
 def test_next_plays_the_next_track_in_step(house, songs, began):
