@@ -57,7 +57,9 @@ def show(json: bool, qr: bool | None) -> None:
         f"join code  {join_code(keys)}\n"
         f"key file   {file}\n"
         "\n"
-        "For a speaker on another machine, enter the code there:\n"
+        "On another machine, a speaker that starts at every boot takes the code with\n"
+        "  sudo musicsyncd install peer --join -\n"
+        "and one that is started by hand with\n"
         "  musicsyncd key join\n"
         "Whoever has the code can command the host and listen."
     )

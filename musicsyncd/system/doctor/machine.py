@@ -14,15 +14,21 @@ import shutil
 import socket
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
+from dataclasses import replace
 from pathlib import Path
 
 from musicsyncd.system import stamps
 from musicsyncd.system.doctor.finding import Finding, Patient, Verdict
+from musicsyncd.system.doctor.services import Service, places, sounding
+from musicsyncd.system.installing.access import blocker
+from musicsyncd.system.installing.place import Account
+from musicsyncd.system.installing.units import unit_name
 from musicsyncd.system.interfaces import choose
 from musicsyncd.system.monotonic import RealtimeBridge
 
 _MAX_CPUS = 1024
+_MOST_NAMED = 4
 _MAX_FILE_BYTES = 4096
 _IW_S = 3.0
 _SIOCGIWPOWER = 0x8B2D  # linux/wireless.h
@@ -163,11 +169,20 @@ def check_processors(_: Patient, root: Path = Path("/")) -> Iterator[Finding]:
 
 
 def check_permissions(patient: Patient, root: Path = Path("/")) -> Iterator[Finding]:
-    """Look at what this user may do."""
+    """Look at what may be done by the user of the system's service; where none is set up, by this user.
+
+    Root may do everything, and a person's groups are not those of the service: neither says what the service may do.
+    """
     if patient.is_host_only:
         return
+    service = sounding(places(root))
+    if service is not None and not service.place.of_user:
+        account = account_of(service)
+        if account is not None:
+            yield from judge_service_rights(service, account, root)
+            return
     if may_run_realtime():
-        yield Finding("real-time priority", "good", "the audio thread may have it")
+        yield Finding("real-time priority", "good", "this user's audio thread may have it")
     else:
         advice = (
             "as in the systemd unit: LimitRTPRIO=20; else `@audio - rtprio 20` in /etc/security/limits.d/audio.conf"
@@ -176,16 +191,56 @@ def check_permissions(patient: Patient, root: Path = Path("/")) -> Iterator[Find
     yield from judge_devices(root)
 
 
+def account_of(service: Service) -> Account | None:
+    """Return in whose name a service of the system runs, with the groups that its unit gives it; None if unknown."""
+    place = replace(service.place, user=service.shown.get("User", ""))
+    return place.account(service.shown.get("SupplementaryGroups", "").split())
+
+
+def judge_service_rights(service: Service, account: Account, root: Path) -> Iterator[Finding]:
+    """Judge what a service of the system may do, by its unit.
+
+    Args:
+        service: that sounds.
+        account: in whose name it runs.
+        root: the folder that the system is below.
+    """
+    unit = unit_name(service.role)
+    limit = service.shown.get("LimitRTPRIO", "")
+    if limit == "infinity" or (limit.isdecimal() and int(limit) >= _REALTIME_PRIORITY):
+        yield Finding("real-time priority", "good", f"the audio thread of {unit} may have it")
+    else:
+        said = f"{unit} may not have it: a busy machine makes gaps"
+        advice = "LimitRTPRIO=20 in the unit, as `musicsyncd install` has it"
+        yield Finding("real-time priority", "advice", said, advice)
+    devices = _playback_devices(root)
+    closed = [one.name for one in devices if blocker(one, account, root) is not None]
+    if closed:
+        what = f"{unit} may not use {', '.join(closed[:_MOST_NAMED])}"
+        advice = "SupplementaryGroups=audio in the unit, as `musicsyncd install` has it; ls -l /dev/snd shows the group"
+        yield Finding("sound devices", _verdict(closed, devices), what, advice)
+    elif devices:
+        yield Finding("sound devices", "good", f"{unit} may use them all")
+
+
+def _playback_devices(root: Path) -> list[Path]:
+    return sorted((root / "dev/snd").glob("pcmC*p"))[:_MAX_CPUS]
+
+
+def _verdict(closed: Sized, devices: Sized) -> Verdict:
+    return "bad" if len(closed) == len(devices) else "advice"
+
+
 def judge_devices(root: Path) -> Iterator[Finding]:
     """Judge whether this user may use the sound cards that the kernel has."""
-    devices = sorted((root / "dev/snd").glob("pcmC*p"))[:_MAX_CPUS]
+    devices = _playback_devices(root)
     if not devices:
         return
     closed = [one.name for one in devices if not os.access(one, os.R_OK | os.W_OK)]
     if closed:
-        verdict: Verdict = "bad" if len(closed) == len(devices) else "advice"
-        what = f"this user may not use {', '.join(closed[:4])}"
-        yield Finding("sound devices", verdict, what, "sudo usermod -aG audio $USER, then sign in anew")
+        what = f"this user may not use {', '.join(closed[:_MOST_NAMED])}"
+        advice = "sudo usermod -aG audio $USER, then sign in anew"
+        yield Finding("sound devices", _verdict(closed, devices), what, advice)
     else:
         yield Finding("sound devices", "good", "this user may use them all")
 

@@ -34,7 +34,9 @@ _BAD_LOSS_PERCENT = 20.0
 def check_unicast(patient: Patient) -> Iterator[Finding]:
     """Ask the host some times by datagrams of its own, as a speaker does for the time."""
     if patient.host is None:
-        if patient.host_status is None:
+        if patient.speakers and patient.host_status is None:
+            yield _nobody_answers()
+        elif patient.host_status is None:
             yield Finding("way to the host", "skipped", "no host is known", "name it with --host ADDRESS")
         return
     if patient.room_key is None:
@@ -49,6 +51,14 @@ def check_unicast(patient: Patient) -> Iterator[Finding]:
     family, _, _, _, address = numeric
     yield judge_unicast(address_text(patient.host), _round_trips_ms(family, address, patient.room_key))
     yield _http(patient)
+
+
+def _nobody_answers() -> Finding:
+    advice = (
+        "is the host on, is its key this one (`musicsyncd key show` on both), does a firewall stop UDP? "
+        "in another subnet: --host ADDRESS"
+    )
+    return Finding("way to the host", "bad", "no host is known, though a speaker runs here", advice)
 
 
 def _round_trips_ms(family: int, address: Any, room_key: bytes) -> list[float]:  # noqa: ANN401 - a socket's

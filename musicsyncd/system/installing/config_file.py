@@ -42,15 +42,19 @@ def read_text(path: Path) -> str | None:
     """Return what the file holds, or None if it is not there.
 
     Raises:
-        ConfigError: it cannot be read.
+        ConfigError: it cannot be read, or is not TOML.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:  # Its line ends stay what they are.
-            return file.read()
+            text = file.read()
+        tomlkit.parse(text)
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the configuration file {path}: {error}") from None
+    except (TOMLKitError, ValueError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}; mend it first") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration file {path}: {error.strerror}") from None
+    return text
 
 
 def value_in(text: str | None, section: str, key: str) -> Any:  # noqa: ANN401 - as TOML has it
@@ -107,10 +111,7 @@ def same_but_for_blank_lines(one: str, other: str) -> bool:
 
 
 def _parsed(text: str | None) -> tomlkit.TOMLDocument:
-    try:
-        return tomlkit.parse(text or "")
-    except (TOMLKitError, ValueError) as error:
-        raise ConfigError(f"the configuration file is not valid TOML: {error}") from None
+    return tomlkit.parse(text or "")
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - as TOML has it

@@ -10,7 +10,7 @@ import os
 import pwd
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,20 +52,26 @@ class Account:
     gids: frozenset[int]
 
 
-def run_command(words: Sequence[str]) -> Ran:
-    """Run a command and return what became of it."""
+def run_command(words: Sequence[str], timeout_s: float = RUN_TIMEOUT_S) -> Ran:
+    """Run a command, which speaks English, and return what became of it.
+
+    Args:
+        words: the command.
+        timeout_s: how long to wait for its end.
+    """
     try:
         done = subprocess.run(
             words,
             stdin=subprocess.DEVNULL,
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            timeout=RUN_TIMEOUT_S,
+            timeout=timeout_s,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return Ran(TIMED_OUT, err=f"no end after {RUN_TIMEOUT_S:.0f} s")
+        return Ran(TIMED_OUT, err=f"no end after {timeout_s:.0f} s")
     except OSError as error:
         return Ran(NOT_THERE, err=f"{words[0]}: {error.strerror}")
     return Ran(done.returncode, done.stdout, done.stderr)
@@ -157,6 +163,11 @@ class Place:
         return below(self.root, SYSTEM_RUNTIME_DIR)
 
     @property
+    def folders(self) -> tuple[Path, Path, Path]:
+        """Where the system services may write: systemd makes these for them, and lets them write nowhere else."""
+        return self.state_dir, self.cache_dir, self.runtime_dir
+
+    @property
     def packaged_units_folder(self) -> Path:
         """Of units that came with packages of the system."""
         return self.root / "usr/lib/systemd" / ("user" if self.of_user else "system")
@@ -170,9 +181,14 @@ class Place:
         """Run ``systemctl`` for the systemd of this place."""
         return self.run(("systemctl", *(("--user",) if self.of_user else ()), *words))
 
-    def look_at(self, unit: str) -> dict[str, str]:
-        """Return what systemd knows of a unit, by the names of its properties; empty if it does not answer."""
-        lines = self.systemctl("show", unit, f"--property={_PROPERTIES}").out.splitlines()
+    def look_at(self, unit: str, properties: str = _PROPERTIES) -> dict[str, str]:
+        """Return what systemd knows of a unit, by the names of its properties; empty if it does not answer.
+
+        Args:
+            unit: its name.
+            properties: that are asked after, with commas between them.
+        """
+        lines = self.systemctl("show", unit, f"--property={properties}").out.splitlines()
         return {name: value for name, equals, value in (line.partition("=") for line in lines) if equals}
 
     def runs(self, unit: str) -> bool:
@@ -188,15 +204,20 @@ class Place:
         """
         return self.systemctl("is-enabled", unit).out.strip()
 
-    def account(self) -> Account | None:
-        """Return the user of the services, or None if there is none yet."""
+    def account(self, beside: Collection[str] = ()) -> Account | None:
+        """Return the user of the services, or None if there is none yet.
+
+        Args:
+            beside: names of groups that the user is in for a service, beside its own.
+        """
         fields = (line.split(":") for line in self._lines("passwd"))
         found = next((one for one in fields if len(one) > 3 and one[0] == self.user), None)
         if found is None or not (found[2].isdecimal() and found[3].isdecimal()):
             return None
         gid = int(found[3])
         groups = (line.split(":") for line in self._lines("group"))
-        more = {int(one[2]) for one in groups if len(one) > 3 and one[2].isdecimal() and self.user in one[3].split(",")}
+        known = [one for one in groups if len(one) > 3 and one[2].isdecimal()]
+        more = {int(one[2]) for one in known if one[0] in beside or self.user in one[3].split(",")}
         return Account(int(found[2]), gid, frozenset({gid} | more))
 
     def has_group(self) -> bool:

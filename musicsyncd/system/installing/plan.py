@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from musicsyncd.errors import ConfigError
-from musicsyncd.paths import KEY_FILE_NAME
+from musicsyncd.paths import Paths
 from musicsyncd.protocol.auth import RoomKeys
 from musicsyncd.system.installing import config_file, units
 from musicsyncd.system.installing.access import blocker, lies_at_home
@@ -166,8 +166,11 @@ def plan_install(place: Place, way: Way, wishes: Wishes) -> Plan:
     text = config_file.read_text(place.config_file)
     changes = config_file.changes(text, wishes.role, wishes.values)
     music = _music_in(place, wishes.role, config_file.with_changes(text, changes) if changes else text)
-    _check_key(plan, place, wishes, text)
-    files = [*_definition_of_user(place, way), *_unit_files(place, way, wishes.role, music)]
+    kept = _paths(place, wishes.role, text)
+    if not wishes.renew:
+        _check_folders(place, wishes.role, text)
+        _check_key(plan, place, wishes, text)
+    files = [*_definition_of_user(place, way), *_unit_files(place, way, wishes.role, [*music, kept.key_file])]
     steps: list[Step] = [one for one in files if one.needed() and _may_write(plan, one)]
     if not place.of_user:
         _check_program(place, way)
@@ -176,7 +179,7 @@ def plan_install(place: Place, way: Way, wishes: Wishes) -> Plan:
     if changes:
         steps.append(SetKeys(place, wishes.role, tuple(changes)))
     if wishes.keys is not None:
-        key = WriteKey(place, wishes.keys)
+        key = WriteKey(place, wishes.keys, kept.key_file, kept.rotated_key_file)
         key.check()
         steps.append(key)
     seen = place.look_at(unit)
@@ -196,22 +199,84 @@ def plan_install(place: Place, way: Way, wishes: Wishes) -> Plan:
     return plan
 
 
-def _check_key(plan: Plan, place: Place, wishes: Wishes, text: str | None) -> None:
-    """Refuse to start a speaker that could only end again, for it has no key.
+def _path_in(place: Place, role: Role, text: str | None, key: str) -> Path | None:
+    """Return the path that the configuration names for a role, or None."""
+    values = (config_file.value_in(text, section, key) for section in (role, "common"))
+    value = next((one for one in values if isinstance(one, str)), None)
+    return None if value is None else Path(os.path.normpath(place.config_folder / os.path.expanduser(value)))
+
+
+def _paths(place: Place, role: Role, text: str | None) -> Paths:
+    """Return where a service keeps its key and its state, as the configuration says."""
+    state_dir = _path_in(place, role, text, "state-dir") or place.state_dir
+    return Paths.find({}, state_dir=state_dir, key_file=_path_in(place, role, text, "key-file"))
+
+
+def _may_be_written(place: Place, path: Path) -> bool:
+    """Return whether a service may write there: one of the system only in the folders that systemd makes for it."""
+    return place.of_user or any(path.is_relative_to(one) for one in place.folders)
+
+
+def _check_folders(place: Place, role: Role, text: str | None) -> None:
+    """Refuse folders that a service could not write to.
 
     Raises:
-        ConfigError: it has none.
+        ConfigError: the configuration names one.
     """
-    is_open = any(config_file.value_in(text, section, "open") for section in ("peer", "common"))
-    if wishes.role != "peer" or wishes.keys is not None or wishes.renew or is_open:
+    for key in ("state-dir", "cache-dir", "runtime-dir"):
+        path = _path_in(place, role, text, key)
+        if path is not None and not _may_be_written(place, path):
+            raise ConfigError(
+                f"{key} in {place.config_file} is {path}, where the service may not write: take it out "
+                f"(it has {', '.join(map(str, place.folders))}), or set up a service of your own with --user"
+            )
+
+
+def _check_key(plan: Plan, place: Place, wishes: Wishes, text: str | None) -> None:
+    """Refuse to start a service that could only end again, for it has no key.
+
+    Raises:
+        ConfigError: it has none, or would have another one than is meant.
+    """
+    role, file = wishes.role, _paths(place, wishes.role, text).key_file
+    line = f"key-file in {place.config_file} is {file}"
+    to_read_only = not _may_be_written(place, file)
+    if to_read_only and wishes.keys is not None:
+        raise ConfigError(
+            f"{line}, where the service may only read, so it would not have the key of --join: take out key-file, "
+            "or leave out --join, and the key in that file counts"
+        )
+    is_open = any(config_file.value_in(text, section, "open") for section in (role, "common"))
+    if wishes.keys is not None or is_open:
         return
-    files = (place.state_dir / KEY_FILE_NAME, place.root / "etc/credstore/musicsyncd-peer.key")
-    if "host" in plan.books.record.roles or any(map(_may_be_there, files)):
+    if to_read_only:
+        _check_readable(place, file, line)
+        return
+    other = _path_in(place, role, text, "key-file") is not None  # It counts before a credential.
+    files = (file, *(() if other else (place.root / "etc/credstore/musicsyncd-peer.key",)))
+    of_host = "host" in plan.books.record.roles and file == _paths(place, "host", text).key_file
+    if role != "peer" or of_host or any(map(_may_be_there, files)):
         return
     line = "a speaker needs the host's join code, as `musicsyncd key show` prints it there: add --join CODE"
     if wishes.start:
         raise ConfigError(line)
     plan.remarks.append(line)
+
+
+def _check_readable(place: Place, file: Path, line: str) -> None:
+    """Refuse a key's file that a service could neither read nor make.
+
+    Raises:
+        ConfigError: it is such a one.
+    """
+    if not _may_be_there(file):
+        raise ConfigError(f"{line}, which is not there, and the service may not make it: take out key-file")
+    closed = blocker(file, place.account(), place.root)
+    if closed is not None:
+        raise ConfigError(
+            f"{line}, and {closed} is closed to the services' user {place.user}: take out key-file, "
+            "or let that user read it"
+        )
 
 
 def _may_be_there(path: Path) -> bool:

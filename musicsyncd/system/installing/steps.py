@@ -194,23 +194,27 @@ def write_config(path: Path, text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class WriteKey:
-    """Keep the room's key where a speaker finds it. It is state, and goes with the state only."""
+    """Keep the room's key where a speaker finds it. It is state, and goes with the state only.
+
+    Attributes:
+        place: of the speaker.
+        keys: that it is to have.
+        path: of its key's file.
+        rotated: where it keeps a newer one that it could not write there.
+    """
 
     place: Place
     keys: RoomKeys
-
-    @property
-    def _files(self) -> tuple[Path, Path]:
-        return self.place.state_dir / "room.key", self.place.state_dir / "rotated.key"
+    path: Path
+    rotated: Path
 
     def words(self) -> str:
         """Say what will be done."""
-        return f"keep the room's key in {self._files[0]}, for the user {self.place.user} alone"
+        return f"keep the room's key in {self.path}, for the user {self.place.user} alone"
 
     def needed(self) -> bool:
         """Tell whether it is to be done."""
-        path, rotated = self._files
-        return not keyfile.has_joined(path, self.keys, rotated)
+        return not keyfile.has_joined(self.path, self.keys, self.rotated)
 
     def check(self) -> None:
         """Refuse to replace the secret of this machine's own host.
@@ -218,25 +222,24 @@ class WriteKey:
         Raises:
             ConfigError: it is there, and is another key.
         """
-        path = self._files[0]
-        if keyfile.is_host_file(path) and self.needed():
+        if keyfile.is_host_file(self.path) and self.needed():
             raise ConfigError(
-                f"{path} is the secret of this machine's own host, and a speaker here finds it without --join: "
+                f"{self.path} is the secret of this machine's own host, and a speaker here finds it without --join: "
                 "leave --join out; to join another machine's host, uninstall the host here first, with --purge"
             )
 
     def do(self, books: Books) -> None:
         """Write it."""
-        path, rotated = self._files
+        folder = self.path.parent
         try:
-            if not path.parent.exists():
-                path.parent.mkdir(mode=0o700, parents=True)
+            if not folder.exists():
+                folder.mkdir(mode=0o700, parents=True)
                 account = None if self.place.of_user else self.place.account()
                 if account is not None:
-                    os.chown(path.parent, account.uid, account.gid)
+                    os.chown(folder, account.uid, account.gid)
         except OSError as error:
-            raise ConfigError(f"cannot make the folder {path.parent}: {error.strerror}") from None
-        keyfile.join(path, self.keys, rotated)
+            raise ConfigError(f"cannot make the folder {folder}: {error.strerror}") from None
+        keyfile.join(self.path, self.keys, self.rotated)
 
 
 @dataclass(frozen=True, slots=True)

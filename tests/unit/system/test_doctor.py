@@ -23,6 +23,7 @@ from musicsyncd.paths import Paths
 from musicsyncd.protocol import auth, wire
 from musicsyncd.system.doctor import examination, files, group, listening, machine, reach, services, sound
 from musicsyncd.system.doctor.finding import Finding, Patient, found_by
+from musicsyncd.system.installing.place import Place, Ran, run_command
 from musicsyncd.system.interfaces import Interface
 from musicsyncd.system.keyfile import make_host_keys
 from musicsyncd.system.output import NullOutput
@@ -488,6 +489,16 @@ def test_a_host_that_is_not_there(patient, monkeypatch):
     assert list(reach.check_unicast(replace(patient, host_status={}))) == []
 
 
+@pytest.mark.parametrize("room_key", [KEY, None])
+def test_a_speaker_that_knows_no_host_is_not_well(patient, room_key):
+    searches = [{"speaker": {"name": "lamp"}, "host": {"state": "searching", "address": None}}]
+    found = only(reach.check_unicast(replace(patient, speakers=searches, room_key=room_key)))
+    assert (found.name, found.verdict) == ("way to the host", "bad")
+    for what in ("key show", "is the host on", "firewall", "--host"):
+        assert what in found.advice
+    assert list(reach.check_unicast(replace(patient, speakers=searches, host_status={}))) == []
+
+
 @pytest.mark.parametrize(
     ("took_ms", "verdict"),
     [
@@ -650,40 +661,121 @@ def test_what_becomes_of_the_process_is_a_line(monkeypatch, program, line):
             "does not stay up: systemd has started it anew 9 times",
             "journalctl -e -u musicsyncd-peer",
         ),
-        ({"ActiveState": "failed", "NRestarts": "?"}, "bad", "anew 0 times", "journalctl"),
+        (
+            {"ActiveState": "activating", "SubState": "auto-restart", "NRestarts": "0"},
+            "bad",
+            "does not stay up",
+            "journalctl",
+        ),
+        ({"ActiveState": "failed", "NRestarts": "?"}, "bad", "has failed, and is not tried once more", "journalctl"),
+        ({"ActiveState": "failed", "NRestarts": "2"}, "bad", "after systemd had started it anew 2 times", "journalctl"),
         ({"ActiveState": "inactive"}, "bad", "does not run", "systemctl start musicsyncd-peer"),
     ],
 )
 def test_a_service_is_judged_by_what_systemd_says_of_it(shown, verdict, said, advice):
-    found = services.judge_service("musicsyncd-peer.service", shown)
+    found = services.judge_service("peer", shown)
     assert (found.name, found.verdict) == ("musicsyncd-peer", verdict)
     assert said in found.line
+    assert " 0 times" not in found.line
     assert advice in found.advice
     if verdict == "bad":
-        of_mine = services.judge_service("musicsyncd-peer.service", shown, "--user")
+        of_mine = services.judge_service("peer", shown, "--user ")
         assert "ctl --user " in of_mine.advice
 
 
-def test_only_services_that_were_set_up_are_looked_at(patient, monkeypatch):
-    said = {
-        "musicsyncd-host.service": "LoadState=loaded\nActiveState=inactive\nUnitFileState=disabled\nStatusText=\n",
-        "musicsyncd-peer.service": "LoadState=loaded\nActiveState=active\nUnitFileState=enabled\nStatusText=a=b\n",
-    }
+class Systemd:
+    """What systemd says of units, by their names. A user's own does not answer."""
 
-    def systemctl(words, **_):
-        code = 1 if "--user" in words else 0
-        return subprocess.CompletedProcess(words, code, stdout=said[words[-1]])
+    def __init__(self, root, **units):
+        (root / "run/systemd/system").mkdir(parents=True)
+        self.said = {f"musicsyncd-{role}.service": text for role, text in units.items()}
+        self.place = replace(Place.of_system(root), run=self)
+        mine = replace(Place.of_this_user(), root=root, run=lambda _: Ran(1, err="Failed to connect to bus"))
+        self.places = (self.place, mine)
 
-    monkeypatch.setattr(services.subprocess, "run", systemctl)
+    def __call__(self, words):
+        command, verb, unit, properties = words
+        assert (command, verb) == ("systemctl", "show")
+        names = properties.removeprefix("--property=").split(",")
+        lines = self.said.get(unit, "LoadState=not-found\nActiveState=inactive").splitlines()
+        return Ran(0, "\n".join(line for line in lines if line.partition("=")[0] in names))
+
+
+RUNS = "LoadState=loaded\nActiveState=active\nUnitFileState=enabled\nStatusText=a=b\n"
+IS_OFF = "LoadState=loaded\nActiveState=inactive\nUnitFileState=disabled\nStatusText=\n"
+
+
+def test_only_services_that_were_set_up_are_looked_at(patient, tmp_path, monkeypatch):
+    systemd = Systemd(tmp_path, host=IS_OFF, peer=RUNS)
+    monkeypatch.setattr(services, "places", lambda: systemd.places)
     assert [(one.name, one.line) for one in services.check_services(patient)] == [("musicsyncd-peer", "runs: a=b")]
-    said["musicsyncd-peer.service"] = "LoadState=not-found\nActiveState=inactive\n"
+    systemd.said.clear()
+    assert only(services.check_services(patient)).verdict == "skipped"
+    missing = replace(systemd.place, run=lambda words: run_command(["/no/such/program", *words]))
+    monkeypatch.setattr(services, "places", lambda: (missing,))
     assert only(services.check_services(patient)).verdict == "skipped"
 
-    def missing(words, **_):
-        raise FileNotFoundError(words[0])
 
-    monkeypatch.setattr(services.subprocess, "run", missing)
-    assert only(services.check_services(patient)).verdict == "skipped"
+def test_a_systemd_that_hangs_does_not_hold_the_examination_up():
+    assert [one.run.keywords for one in services.places()] == [{"timeout_s": services._SYSTEMCTL_S}] * 2
+    assert [one.of_user for one in services.places()] == [False, True]
+
+
+def test_the_service_of_this_user_is_called_so(patient, tmp_path, monkeypatch):
+    systemd = Systemd(tmp_path, peer=RUNS.replace("=active", "=inactive"))
+    mine = replace(systemd.places[1], run=lambda words: systemd([one for one in words if one != "--user"]))
+    monkeypatch.setattr(services, "places", lambda: (mine,))
+    assert only(services.check_services(patient)).advice == "systemctl --user start musicsyncd-peer"
+
+
+def test_sound_comes_from_the_speakers_service_before_the_hosts(tmp_path):
+    systemd = Systemd(tmp_path, host=RUNS, peer=RUNS)
+    assert services.sounding(systemd.places).role == "peer"
+    systemd.said["musicsyncd-peer.service"] = IS_OFF
+    assert services.sounding(systemd.places).role == "host"
+    systemd.said.clear()
+    assert services.sounding(systemd.places) is None
+
+
+RIGHTS = "User=musicsyncd\nSupplementaryGroups=audio\nLimitRTPRIO=20\n"
+
+
+@pytest.mark.parametrize(
+    ("rights", "of_device", "realtime", "devices"),
+    [
+        (RIGHTS, "audio", "good", "good"),
+        (RIGHTS, "other", "good", "bad"),
+        ("User=musicsyncd\nLimitRTPRIO=0\n", "audio", "advice", "bad"),
+        ("User=musicsyncd\nLimitRTPRIO=infinity\nSupplementaryGroups=audio\n", "audio", "good", "good"),
+    ],
+)
+def test_what_the_service_may_do_is_judged_and_not_what_root_may(
+    patient, tmp_path, monkeypatch, rights, of_device, realtime, devices
+):
+    systemd = Systemd(tmp_path, peer=RUNS + rights)
+    monkeypatch.setattr(machine, "places", lambda _: systemd.places)
+    monkeypatch.setattr(machine, "may_run_realtime", lambda: pytest.fail("it judges who calls"))
+    put(tmp_path, "dev/snd/pcmC0D0p", "")
+    card = tmp_path / "dev/snd/pcmC0D0p"
+    card.chmod(0o060)
+    gid = card.stat().st_gid
+    put(tmp_path, "etc/passwd", f"musicsyncd:x:{os.getuid() + 1}:{gid + 1}::/:/bin/false\n")
+    put(tmp_path, "etc/group", f"audio:x:{gid if of_device == 'audio' else gid + 2}:\n")
+    found = {one.name: one for one in machine.check_permissions(patient, tmp_path)}
+    assert found["real-time priority"].verdict == realtime
+    assert found["sound devices"].verdict == devices
+    assert all("musicsyncd-peer.service may" in one.line for one in found.values())
+
+
+@pytest.mark.parametrize("missing", ["user", "service"])
+def test_without_a_service_of_the_system_this_user_is_judged(patient, tmp_path, monkeypatch, missing):
+    systemd = Systemd(tmp_path, peer=IS_OFF if missing == "service" else RUNS + RIGHTS)
+    monkeypatch.setattr(machine, "places", lambda _: systemd.places)
+    monkeypatch.setattr(machine, "may_run_realtime", lambda: True)
+    put(tmp_path, "dev/snd/pcmC0D0p", "")
+    put(tmp_path, "etc/passwd", "musicsyncd:x:9:9::/:\n" if missing == "service" else "root:x:0:0::/:\n")
+    found = [one.line for one in machine.check_permissions(patient, tmp_path)]
+    assert found == ["this user's audio thread may have it", "this user may use them all"]
 
 
 # -- all of it ---------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from musicsyncd.errors import ConfigError, MusicSyncError
 from musicsyncd.protocol.auth import HostKeys, RoomKeys
 from musicsyncd.system import keyfile
 from musicsyncd.system.installing import steps
-from musicsyncd.system.installing.place import Place
+from musicsyncd.system.installing.place import TIMED_OUT, Place, run_command
 from musicsyncd.system.installing.record import load_record
 from musicsyncd.system.installing.upgrading import plans_to_renew
 from musicsyncd.system.installing.way import Way
@@ -372,6 +373,101 @@ def test_what_a_speaker_needs_no_code_for(machine, has):
     assert machine.plan("peer").remarks == []
 
 
+def configured(machine, text):
+    machine.place.config_folder.mkdir(exist_ok=True, parents=True)
+    machine.place.config_file.write_text(text)
+
+
+@pytest.mark.parametrize("section", ["common", "peer"])
+@pytest.mark.parametrize("key", ["state-dir", "cache_dir", "runtime-dir"])
+@pytest.mark.parametrize("folder", ["srv/m", "var/lib/musicsyncd/../m"])
+def test_a_folder_that_the_service_may_not_write_to_is_refused(machine, section, key, folder):
+    path = machine.root / "srv/m" if folder == "srv/m" else machine.root / "var/lib/m"
+    configured(machine, f'[{section}]\n{key} = "{machine.root}/{folder}"\n')
+    before = machine.tree()
+    named = f"{key.replace('_', '-')} in {machine.place.config_file} is {path}, where the service may not write: take"
+    with pytest.raises(ConfigError, match=rf"{named} it out .*{machine.root}/var/cache/musicsyncd.*--user"):
+        machine.install("peer", KEYS)
+    assert machine.tree() == before
+    if section == "peer":
+        assert words_of(machine.plan("host"))[-1] == f"start {HOST}"
+
+
+def test_folders_of_the_service_may_be_named(machine):
+    state = machine.place.state_dir / "two"
+    configured(machine, f'[common]\nstate-dir = "{state}"\ncache-dir = "{machine.place.cache_dir}"\n')
+    with pytest.raises(ConfigError, match="add --join CODE"):
+        machine.plan("peer")
+    machine.install("peer", KEYS)
+    assert keyfile.load_room_keys(state / "room.key") == KEYS
+    assert not (machine.place.state_dir / "room.key").exists()
+    assert words_of(machine.plan("peer", KEYS)) == words_of(machine.plan("peer")) == []
+
+
+@pytest.mark.parametrize("role", ["host", "peer"])
+def test_a_keys_file_elsewhere_is_read(machine, role):
+    file = machine.place.config_folder / "my.key"
+    configured(machine, '[common]\nkey-file = "my.key"\n')
+    line = f"key-file in {machine.place.config_file} is {file}, "
+    with pytest.raises(ConfigError, match=f"{line}which is not there, and the service may not make it: take out key"):
+        machine.plan(role)
+    keyfile.write_room_keys(file, KEYS)
+    with pytest.raises(ConfigError, match=f"{line}and {file} is closed to the services' user musicsyncd: take out"):
+        machine.plan(role)
+    with (machine.root / "etc/passwd").open("a") as passwd:
+        passwd.write(f"musicsyncd:x:{os.getuid()}:{os.getgid()}::/:/bin/false\n")
+    assert words_of(machine.plan(role))[-1] == f"start musicsyncd-{role}.service"
+    if role == "peer":
+        with pytest.raises(ConfigError, match=f"{line}where the service may only read, so .* leave out --join"):
+            machine.plan(role, KEYS)
+    file.unlink()
+    configured(machine, f'[common]\nkey-file = "my.key"\n[{role}]\nopen = true\n')
+    assert words_of(machine.plan(role))[-1] == f"start musicsyncd-{role}.service"
+
+
+def test_a_keys_file_of_its_own_is_not_the_hosts_nor_the_credential(machine):
+    machine.install("host")
+    machine.place.config_file.parent.mkdir(exist_ok=True)
+    configured(machine, f'[peer]\nkey-file = "{machine.place.state_dir}/peer.key"\n')
+    credential = machine.root / "etc/credstore/musicsyncd-peer.key"
+    credential.parent.mkdir()
+    credential.touch()
+    with pytest.raises(ConfigError, match="add --join CODE"):
+        machine.plan("peer")
+    machine.install("peer", KEYS)
+    assert keyfile.load_room_keys(machine.place.state_dir / "peer.key") == KEYS
+
+
+def test_a_keys_file_at_home_is_shown_to_the_service(machine):
+    file = machine.root / "home/me/my.key"
+    file.touch(0o644)
+    configured(machine, f'[peer]\nkey-file = "{file}"\n')
+    drop_in = machine.root / f"etc/systemd/system/{PEER}.d/10-home.conf"
+    assert f"write {drop_in}: the service may read in home folders" in words_of(machine.plan("peer"))
+
+
+def test_what_is_set_up_with_folders_elsewhere_is_renewed_all_the_same(machine):
+    machine.install("peer", KEYS)
+    configured(machine, '[peer]\nstate-dir = "/srv/m"\nkey-file = "/srv/my.key"\n')
+    machine.way = machine.installed("opt/new/bin/musicsyncd")
+    assert "renew" in words_of(plans_to_renew(machine.place, machine.way)[0])[0]
+
+
+@pytest.mark.parametrize("named", ["state-dir", "key-file"])
+def test_a_users_service_has_its_key_where_the_file_says(machine, named):
+    machine.system = FakeSystem(machine.root, user="me")
+    folder = machine.root / "srv/mine"
+    machine.place = replace(
+        machine.place, of_user=True, units_folder=machine.system.units, run=machine.system, uid=1000, user="me"
+    )
+    configured(machine, f'[peer]\n{named} = "{folder if named == "state-dir" else folder / "room.key"}"\n')
+    with pytest.raises(ConfigError, match="add --join CODE"):
+        machine.plan("peer")
+    machine.install("peer", KEYS)
+    assert keyfile.load_room_keys(folder / "room.key") == KEYS
+    assert words_of(machine.plan("peer")) == []
+
+
 def test_music_in_a_home_folder_opens_it_for_reading_only_as_long_as_it_is_there(machine):
     (machine.root / "home/me").chmod(0o700)
     music = machine.root / "home/me/Music"
@@ -559,3 +655,10 @@ def test_a_way_says_what_to_type():
     assert replace(way, kind="debian").upgrade_command() == ()
     assert "apt-get install ./dist/musicsyncd_" in replace(way, kind="debian").upgrade_by_hand()
     assert replace(way, kind="source", source=Path("/src")).upgrade_by_hand() == "git -C /src pull"
+
+
+def test_a_command_speaks_english_and_ends_in_time(monkeypatch):
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    assert run_command([sys.executable, "-c", "import os; print(os.environ['LC_ALL'])"]).out == "C.UTF-8\n"
+    ran = run_command([sys.executable, "-c", "input()"], timeout_s=0.0)
+    assert (ran.code, ran.complaint) == (TIMED_OUT, "no end after 0 s")
