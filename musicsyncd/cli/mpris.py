@@ -28,14 +28,16 @@ def mpris(room: str, verbose: bool) -> None:
     """Put the host on this desktop's bus (MPRIS), so that media keys and applets work.
 
     It finds the host as every command does, runs until it is stopped, and is no player on the bus while the host
-    is away. What it needs besides: pip install 'musicsyncd[mpris]'.
+    is away. It needs dbus-fast, the extra "mpris", and says how to add that where it is missing.
     """
     from musicsyncd.system import log
 
     try:
         import dbus_fast  # noqa: F401 - the extra's
     except ImportError:
-        raise ControlError("this needs dbus-fast: pip install 'musicsyncd[mpris]'") from None
+        from musicsyncd.extras import how_to_add
+
+        raise ControlError(f"this needs dbus-fast: {how_to_add('mpris')}") from None
     from musicsyncd.system.mpris import daemon
 
     log.set_up(verbose=verbose)

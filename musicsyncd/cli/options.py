@@ -103,7 +103,7 @@ _NETWORK = (
         "--mdns/--no-mdns",
         default=True,
         envvar="MUSICSYNCD_MDNS",
-        help="Find the host by mDNS where the group does not come through.",
+        help="mDNS as well: a host announces itself, and others find it where the group does not come through.",
     ),
 )
 _STATE = _kept(

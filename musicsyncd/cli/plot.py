@@ -36,7 +36,7 @@ Examples:
   musicsyncd plot --minutes 5 --peer kitchen kitchen.svg
 
 \b
-It needs matplotlib: pip install 'musicsyncd[plot]'""",
+It needs matplotlib, the extra "plot", and says how to add that where it is missing.""",
 )
 @click.argument("file", metavar="OUT.png|.svg|.pdf", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--minutes", type=click.IntRange(1, 60), metavar="N", default=60, show_default=True, help="How long ago.")
@@ -49,7 +49,9 @@ def plot(client: ControlClient, file: Path, minutes: int, peer: str | None) -> N
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ConfigError("a picture needs matplotlib: pip install 'musicsyncd[plot]'") from None
+        from musicsyncd.extras import how_to_add
+
+        raise ConfigError(f"a picture needs matplotlib: {how_to_add('plot')}") from None
     history = client.get(history_path(min(minutes * 60, HOUR_S), peer))
     speakers = told_apart(objects_at(history, "peers")[:MAX_SPEAKERS])
     if not any(figure is not None for one in speakers for figure in numbers_at(one, "round_trip_us")):

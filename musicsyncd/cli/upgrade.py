@@ -62,12 +62,15 @@ def _fetch(place: Place, way: Way, *, dry_run: bool) -> None:
     command = way.upgrade_command()
     if not command:
         as_whom = [] if place.of_user else ["sudo"]
-        click.echo(f"musicsyncd {__version__} runs from {way.in_words}. To upgrade it:")
+        came = "runs from" if way.requirement else "was installed from a file by"
+        click.echo(f"musicsyncd {__version__} {came} {way.in_words}. To upgrade it:")
         click.echo(f"  {way.upgrade_by_hand()} && {shlex.join([*as_whom, *rest])}")
         return
     click.echo(f"musicsyncd {__version__} was installed by {way.in_words}. To upgrade it:")
     for number, words in enumerate((command, rest), 1):
         click.echo(f"  {number}. {shlex.join(words)}")
+    if way.folder is not None:
+        click.echo(f"{way.folder} is installed as it lies there: bring it up to date first (git pull)")
     if dry_run:
         return
     for words in (command, rest):

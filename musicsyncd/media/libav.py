@@ -26,8 +26,6 @@ from musicsyncd.media.channels import flac_places
 from musicsyncd.media.inspect import TrackInfo, header_bytes, mtime_ns, printable, shown
 from musicsyncd.media.sources import BLOCK_FRAMES, MAX_ERRORS, Block
 
-INSTALL = "pip install 'musicsyncd[formats]'"
-
 EXACT_GAP_FRAMES = 128
 """A hole, where packets are timed to the frame: less than the shortest packet of any codec here."""
 
@@ -73,7 +71,10 @@ def av_module(path: Path) -> Any:  # noqa: ANN401 (loaded late, and may be missi
     try:
         import av
     except (ImportError, OSError):
-        raise MediaError(f"{shown(path)} needs PyAV to be played (AAC, M4A, ALAC, WMA): {INSTALL}") from None
+        from musicsyncd.extras import how_to_add
+
+        needs = "needs PyAV to be played (AAC, M4A, ALAC, WMA)"
+        raise MediaError(f"{shown(path)} {needs}: {how_to_add('formats')}") from None
     return av
 
 

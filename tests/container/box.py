@@ -34,6 +34,12 @@ PACKAGES = (
 )
 """What a root has besides Debian's essential packages: what a Raspberry Pi has, and the library for sound."""
 
+PYTHON = Path("/usr/bin/python3").resolve().name
+"""This machine's own, with which the package is made: ``python3.11``."""
+
+RELEASE = {"python3.11": "bookworm", "python3.13": "trixie"}.get(PYTHON)
+"""The Debian of the boxes: the one that has this Python."""
+
 BOOT_S = 30.0
 """How long a box may take to come up; it needs about two seconds."""
 
@@ -80,6 +86,8 @@ exec /usr/bin/setpriv --bounding-set=-sys_rawio,-sys_module,-sys_time /usr/bin/e
 
 def why_not() -> str:
     """Return why no box can be made here, or nothing where one can."""
+    if RELEASE is None:
+        return f"no Debian that is known here has {PYTHON}, for which the package would be made"
     if os.geteuid() != 0:
         return "a container needs root"
     search = f"{os.environ.get('PATH', '')}:{_PATH}"
@@ -94,7 +102,7 @@ def why_not() -> str:
 
 
 def make_root(folder: Path, *packages: str) -> None:
-    """Fill a folder with a clean Debian bookworm, from the mirror that Debian's own tools use; about half a minute.
+    """Fill a folder with a clean Debian ``RELEASE``, from the mirror that Debian's own tools use; about half a minute.
 
     Args:
         folder: to be made, or empty.
@@ -103,9 +111,10 @@ def make_root(folder: Path, *packages: str) -> None:
     Raises:
         RuntimeError: it could not be made; with what the tool said.
     """
+    assert RELEASE is not None, "ask why_not() before"
     include = ",".join([*PACKAGES, *packages])
     words = ["mmdebstrap", "--mode=root", "--variant=apt", f"--include={include}", "--dpkgopt=force-unsafe-io", *_LEAN]
-    made = subprocess.run([*words, "bookworm", str(folder)], capture_output=True, text=True, check=False)
+    made = subprocess.run([*words, RELEASE, str(folder)], capture_output=True, text=True, check=False)
     if made.returncode:
         raise RuntimeError(f"no Debian could be made: {made.stderr[-2000:]}")
 

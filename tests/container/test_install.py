@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from container.box import Box
+from container.box import PYTHON, Box
 from musicsyncd.protocol.auth import HostKeys
 from musicsyncd.system.keyfile import join_code
 
@@ -19,7 +19,7 @@ OPT = "/opt/my music 100%"
 """With what a unit's command line has to be told in another way."""
 
 CODE = join_code(HostKeys(bytes(32)).room_keys)
-PACKAGES = "/usr/local/lib/python3.11/dist-packages"
+PACKAGES = f"/usr/local/lib/{PYTHON}/dist-packages"
 PROGRAM = f"{OPT}/bin/musicsyncd"
 CONFIG = """# This house has no sound card.
 [peer]
@@ -30,10 +30,10 @@ set -e
 python3 -m venv --without-pip --system-site-packages '{OPT}'
 cd '{OPT}'
 mv /usr/bin/musicsyncd bin/musicsyncd
-mv {PACKAGES}/musicsyncd lib/python3.11/site-packages/
-mkdir lib/python3.11/site-packages/musicsyncd-0.dist-info
+mv {PACKAGES}/musicsyncd lib/{PYTHON}/site-packages/
+mkdir lib/{PYTHON}/site-packages/musicsyncd-0.dist-info
 printf 'Metadata-Version: 2.1\\nName: musicsyncd\\nVersion: 0\\n' \
-    >lib/python3.11/site-packages/musicsyncd-0.dist-info/METADATA
+    >lib/{PYTHON}/site-packages/musicsyncd-0.dist-info/METADATA
 sed -i '1s|.*|#!/bin/sh\\n'"'''exec' '{OPT}/bin/python' \\"\\$0\\" \\"\\$@\\"\\n' '''"'|' bin/musicsyncd
 """
 """As pip does it for a path with spaces: the kernel could not read such a first line."""

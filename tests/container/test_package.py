@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from container.box import Box
+from container.box import PYTHON, Box
 
 ROOT = Path(__file__).resolve().parents[2]
-HIGHER = "99.0+py311"
+HIGHER = "99.0"
 WATCHED = ("etc", "home", "lib", "opt", "root", "run", "srv", "usr", "var")
 """Folders in which a purge must leave nothing. The others are the kernel's, or for anything to be in."""
 
@@ -84,7 +84,7 @@ def test_the_command_runs_in_the_environment_that_the_package_carries(machine):
     carried = "import sys, dbus_fast, musicsyncd; print(musicsyncd.__file__, sys.prefix)"
     said = machine.run("/usr/lib/musicsyncd/bin/python3", "-c", carried).stdout
     assert said.split() == [
-        "/usr/lib/musicsyncd/lib/python3.11/site-packages/musicsyncd/__init__.py",
+        f"/usr/lib/musicsyncd/lib/{PYTHON}/site-packages/musicsyncd/__init__.py",
         "/usr/lib/musicsyncd",
     ]
 
@@ -125,19 +125,23 @@ def test_no_file_names_the_folder_in_which_it_was_built(machine):
     assert found.stdout == ""
 
 
-def test_the_other_package_adds_what_decodes_more_kinds_of_files(machine, package):
+def test_the_other_package_adds_what_decodes_more_kinds_of_files_and_stays_with_an_upgrade(machine, package, higher):
     (formats,) = package.parent.glob("musicsyncd-formats_*.deb")
     loaded = ("/usr/lib/musicsyncd/bin/python3", "-c", "import av; print(len(av.codecs_available) > 100)")
     assert machine.run(*loaded, check=False).returncode == 1
     install(machine, formats)
     assert machine.run(*loaded).stdout == "True\n"
+    install(machine, higher)
+    assert machine.run(*loaded).stdout == "True\n"
 
 
 def test_it_is_used_upgraded_removed_and_purged(root, package, higher):
     with Box(root) as box:
+        box.run("install", "-d", "/home/pi/Music")
         before = files(box)
         install(box, package)
-        box.run("musicsyncd", "install", "host", "--name", "attic")
+        box.run("musicsyncd", "install", "host", "--name", "attic", "--library", "/home/pi/Music")
+        assert (box.root / "etc/systemd/system/musicsyncd-host.service.d/10-home.conf").exists()
         box.wait_until(lambda: box.run("musicsyncd", "status", check=False).returncode == 0)
         box.run("musicsyncd", "rooms", "make", "cellar")
         assert json.loads(box.run("musicsyncd", "status", "--json").stdout)["host"]["name"] == "attic"

@@ -207,7 +207,10 @@ def test_a_service_may_do_nothing_beyond_its_work(box):
 
 def test_a_reload_lets_everything_go_on(box):
     pids = [show(box, unit, "MainPID") for unit in SYSTEM]
+    box.put('[host]\nreplaygain = "track"\n[peer]\noutput-delay-ms = 3\n', "/etc/musicsyncd/musicsyncd.toml")
     box.run("systemctl", "reload", *SYSTEM)
+    for unit in SYSTEM:
+        box.wait_until(lambda unit=unit: "the configuration was read again" in box.journal(f"--unit={unit}"))
     time.sleep(0.5)  # A process that dies of it does so by then.
     assert [show(box, unit, "MainPID") for unit in SYSTEM] == pids
     assert [show(box, unit, "SubState") for unit in SYSTEM] == ["running", "running"]

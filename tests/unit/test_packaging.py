@@ -13,7 +13,9 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -180,6 +182,55 @@ def test_debian_orders_versions_as_python_does():
     assert version("0.2.0") == f"0.2.0{suffix}"
     assert version("0.2.0rc1") == f"0.2.0~rc1{suffix}"
     assert version("0.2.0.dev3") == f"0.2.0~dev3{suffix}"
+    assert version("0.2.0", 1_795_439_142.7) == f"0.2.0{suffix}+20261123.130542"
+
+
+def test_what_is_built_later_is_newer_for_dpkg(monkeypatch):
+    if shutil.which("dpkg") is None:
+        cannot("dpkg is not installed")
+    version = load(ROOT / "debian/build.py").debian_version
+    midnight_s = 1_795_392_000.0
+    at_night, in_the_evening, next_day = (version("0.1.0", midnight_s + hours * 3600) for hours in (0.1, 23, 25))
+    rising = [
+        *(version("0.1.0rc1", date_s) for date_s in (midnight_s, midnight_s + 1e8)),
+        *("0.1.0", version("0.1.0"), at_night, in_the_evening, next_day),
+    ]
+    monkeypatch.setattr(sys, "version_info", SimpleNamespace(major=3, minor=sys.version_info.minor + 1))
+    rising += [version("0.1.0", midnight_s), version("0.1.1rc1"), "0.1.1", version("0.1.1", 0.0), "0.10"]
+    for older, newer in pairwise(rising):
+        assert subprocess.run(["dpkg", "--compare-versions", older, "lt", newer], check=False).returncode == 0, newer
+
+
+def test_a_packages_date_is_that_of_the_commit_or_of_the_newest_file(tmp_path, monkeypatch):
+    if shutil.which("git") is None:
+        cannot("git is not installed")
+    date_s = load(ROOT / "debian/build.py").source_date_s
+    for name in ("SOURCE_DATE_EPOCH", "GIT_DIR", "GIT_WORK_TREE"):
+        monkeypatch.delenv(name, raising=False)
+    for number, name in enumerate(("README.md", "musicsyncd/a.py", "musicsyncd/__pycache__/a.pyc", "tests/b.py")):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(name)
+        os.utime(path, (5000, 1000 * (number + 1)))
+    assert date_s(tmp_path) == 2000.0, "there is no git: the newest of what goes into the package"
+
+    def git(*words):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.invalid"]
+        at = {**os.environ, "GIT_COMMITTER_DATE": "1700000000 +0200"}
+        subprocess.run(["git", "-C", tmp_path, *who, *words], check=True, capture_output=True, env=at)
+
+    git("init")
+    (tmp_path / ".gitignore").write_text("__pycache__/\n")
+    git("add", ".")
+    git("commit", "--message=a")
+    assert date_s(tmp_path) == 1_700_000_000.0
+    (tmp_path / "tests/b.py").write_text("goes into no package")
+    assert date_s(tmp_path) == 1_700_000_000.0
+    (tmp_path / "musicsyncd/a.py").write_text("changed")
+    os.utime(tmp_path / "musicsyncd/a.py", (5000, 1_800_000_000))
+    assert date_s(tmp_path) == 1_800_000_000.0
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "7")
+    assert date_s(tmp_path) == 7.0
 
 
 def test_debians_changelog_has_the_points_of_ours():
@@ -187,6 +238,7 @@ def test_debians_changelog_has_the_points_of_ours():
     text = f"# Changelog\n\nWhat is.\n\n{news}## 0.1.0 - 2026\n- Old.\n"
     made = load(ROOT / "debian/build.py").debian_changelog(text, "0.2.0", "A <a@b>", 0.0)
     made = re.sub(r"\+py\d+", "", made)
+    made = made.replace("0.2.0+19700101.000000", "0.2.0", 1)
     assert made == (
         "musicsyncd (0.2.0) unstable; urgency=medium\n\n  * One, long.\n  * Two.\n\n"
         " -- A <a@b>  Thu, 01 Jan 1970 00:00:00 +0000\n\n"

@@ -52,7 +52,8 @@ class Way:
         python: the interpreter that it is run by.
         package: the folder of the package, whose files are newer after an upgrade.
         source: the folder of the source, where it is run from there.
-        requirement: what pip was given, and is given again: the name, or where else the package came from.
+        requirement: what pip was given, and is given again: the name, or where else the package came from; empty where
+            that was one version's file.
     """
 
     kind: Kind
@@ -72,18 +73,24 @@ class Way:
         """What a person has to type, with ``sudo`` too, to run this program."""
         return shlex.quote(str(self.program)) if self._link() is None else APP_NAME
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder from which pip copied the package, and copies it again as it lies there."""
+        return Path(self.requirement) if self.requirement.startswith("/") else None
+
     def upgrade_command(self) -> tuple[str, ...]:
         """Return the command that upgrades this installation; empty where a person has to do it."""
-        pip = (str(self.python), "-m", "pip", "install", "--upgrade")
+        if not self.requirement:
+            return ()
         if self.kind == "pipx-global":
             # pipx before 1.5, as Debian 12 has it, knows no --global; the variables say the same to every pipx.
             home, link = self.python.parents[3], self._link() or _PIPX_LINK
             return ("env", f"PIPX_HOME={home}", f"PIPX_BIN_DIR={link.parent}", "pipx", "upgrade", APP_NAME)
         commands: dict[Kind, tuple[str, ...]] = {
             "pipx": ("pipx", "upgrade", APP_NAME),
-            "venv": (*pip, self.requirement),
-            "system": (*pip, self.requirement),
-            "user": (*pip, "--user", self.requirement),
+            "venv": (*self._pip(), self.requirement),
+            "system": (*self._pip(), self.requirement),
+            "user": (*self._pip(), self.requirement),
         }
         return commands.get(self.kind, ())
 
@@ -91,7 +98,17 @@ class Way:
         """Return what a person types to upgrade it where this program cannot."""
         if self.source is not None:
             return f"git -C {self.source} pull"
-        return "git pull && debian/build.py && sudo apt-get install ./dist/musicsyncd_*.deb"
+        if self.kind == "debian":
+            return "git pull && debian/build.py && sudo apt-get install ./dist/musicsyncd_*.deb"
+        # pipx finds no newer one where it was given a file, and its environment has a pip like any other.
+        of_root = self.package.stat().st_uid == 0
+        return shlex.join([*(("sudo",) if of_root else ()), *self._pip(), f"{APP_NAME}-NEWER.whl"])
+
+    def _pip(self) -> tuple[str, ...]:
+        of_user = ("--user",) if self.kind == "user" else ()
+        # pip keeps what it has where a repository's newer commit says the same version.
+        anew = ("--force-reinstall",) if " @ " in self.requirement else ()
+        return (str(self.python), "-m", "pip", "install", "--upgrade", *of_user, *anew)
 
     def _link(self) -> Path | None:
         """Return what sudo finds by the program's name, if that is this program."""
@@ -159,12 +176,17 @@ def _is_source(package: Path) -> bool:
 
 
 def _requirement() -> str:
-    """Return what has pip find this package again: its name, unless it came from a folder or a repository (PEP 610)."""
+    """Return what has pip find this package again (PEP 610): its name, a folder or a repository.
+
+    It is nothing where pip was given a file: the index may know the name as something else, or not at all.
+    """
     try:
         url = json.loads(metadata.distribution(APP_NAME).read_text("direct_url.json") or "{}")
         where = url["url"]
         if "vcs_info" in url:
             return f"{APP_NAME} @ {url['vcs_info']['vcs']}+{where}"
+        if "archive_info" in url:
+            return ""
         return str(Path(unquote(urlsplit(where).path))) if "dir_info" in url else APP_NAME
     except (metadata.PackageNotFoundError, ValueError, KeyError, TypeError):
         return APP_NAME

@@ -233,6 +233,22 @@ def test_what_a_person_has_to_upgrade_is_said(call, machine):
     assert f"git -C /src pull && sudo {machine.way.program} upgrade --refresh" in call("upgrade").stdout
 
 
+def test_a_file_and_a_folder_are_not_newer_by_themselves(call, machine, monkeypatch):
+    ran = []
+    monkeypatch.setattr(upgrading, "_run", ran.append)
+    machine.way = replace(machine.way, requirement="")
+    result = call("upgrade")
+    assert result.exit_code == 0
+    assert "was installed from a file by pip in a virtual environment. To upgrade it:\n" in result.stdout
+    assert f"-m pip install --upgrade musicsyncd-NEWER.whl && sudo {machine.way.program} upgrade" in result.stdout
+    assert ran == []
+    for kind in ("venv", "pipx"):
+        machine.way = replace(machine.way, kind=kind, requirement="/srv/my clone")
+        said = call("upgrade").stdout
+        assert "/srv/my clone is installed as it lies there: bring it up to date first (git pull)\n" in said
+    assert len(ran) == 4
+
+
 def test_the_second_half_renews_what_is_set_up(call, machine):
     assert "no service is set up here" in call("upgrade", "--refresh").stdout
     call("install", "peer", "--join", CODE)

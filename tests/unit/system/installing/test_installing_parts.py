@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 import sys
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -98,9 +100,11 @@ def test_a_section_in_which_something_stays_stays():
     assert config_file.without_keys('[host]\nname = "a"\n[peer]\n', undone) == "[peer]\n"
 
 
-def test_a_broken_file_is_one_line():
-    with pytest.raises(ConfigError, match="not valid TOML"):
-        config_file.changes("[host\n", "host", {"name": "a"})
+@pytest.mark.parametrize("data", [b"[host\n", b"[host]\n[host]\n", b"\xff"])
+def test_a_broken_file_is_one_line_that_names_it(tmp_path, data):
+    (tmp_path / "m.toml").write_bytes(data)
+    with pytest.raises(ConfigError, match=r"m\.toml is not valid TOML: .*; mend it first$"):
+        config_file.read_text(tmp_path / "m.toml")
 
 
 # -- access -------------------------------------------------------------------------------------
@@ -188,7 +192,7 @@ def test_the_ways_are_told_apart(package, tmp_path, monkeypatch):
     [
         (None, "musicsyncd"),
         ('{"url": "file:///srv/my%20clone", "dir_info": {}}', "/srv/my clone"),
-        ('{"url": "file:///tmp/musicsyncd-1-py3-none-any.whl", "archive_info": {}}', "musicsyncd"),
+        ('{"url": "file:///tmp/musicsyncd-1-py3-none-any.whl", "archive_info": {}}', ""),
         (
             '{"url": "https://example.org/m.git", "vcs_info": {"vcs": "git", "commit_id": "0"}}',
             "musicsyncd @ git+https://example.org/m.git",
@@ -201,6 +205,32 @@ def test_an_upgrade_asks_where_the_package_came_from(package, url, requirement):
     if url is not None:
         (package.parent / "musicsyncd-1.dist-info/direct_url.json").write_text(url)
     assert way._requirement() == requirement
+
+
+@pytest.mark.parametrize(
+    ("kind", "requirement", "words"),
+    [
+        ("venv", "musicsyncd", "/v/python -m pip install --upgrade musicsyncd"),
+        ("user", "/srv/clone", "/v/python -m pip install --upgrade --user /srv/clone"),
+        ("system", "musicsyncd @ git+x", "/v/python -m pip install --upgrade --force-reinstall 'musicsyncd @ git+x'"),
+        ("pipx", "/srv/clone", "pipx upgrade musicsyncd"),
+        *((kind, "", "") for kind in ("venv", "user", "system", "pipx", "pipx-global")),
+        ("debian", "musicsyncd", ""),
+    ],
+)
+def test_each_way_has_a_command_to_upgrade_by(package, kind, requirement, words):
+    made = way.Way(kind, Path("/v/musicsyncd"), Path("/v/python"), package, requirement=requirement)
+    assert shlex.join(made.upgrade_command()) == words
+    assert made.folder == (Path("/srv/clone") if requirement == "/srv/clone" else None)
+
+
+@pytest.mark.parametrize("kind", ["venv", "user", "pipx-global"])
+@pytest.mark.parametrize("owner", [0, 1000])
+def test_what_came_as_a_file_is_upgraded_with_a_file(package, monkeypatch, kind, owner):
+    made = way.Way(kind, Path("/v/musicsyncd"), Path("/v/python"), package, requirement="")
+    monkeypatch.setattr(Path, "stat", lambda path: SimpleNamespace(st_uid=owner))
+    sudo, of_user = "" if owner else "sudo ", " --user" if kind == "user" else ""
+    assert made.upgrade_by_hand() == f"{sudo}/v/python -m pip install --upgrade{of_user} musicsyncd-NEWER.whl"
 
 
 def test_a_source_tree_is_one_however_python_finds_it(package, tmp_path, monkeypatch):
