@@ -8,6 +8,9 @@ nothing lost but what fair networks lose. Then it must be on what that host said
 rough way (up to 40 % lost, delays of up to 10 s) it has :data:`ROUGH_S`. Where it must first give up another host,
 whose silence it notices after 5 s, it has :data:`CHANGE_S`.
 
+**Back.** Of one start of a host, a peer takes over nothing older than what it had of it, and the same once more only
+when it comes back from another host.
+
 **In step.** After 5 s of that, what two peers play is apart by no more than the sum of their :data:`BOUNDS_NS`. With a
 sound card it is the card's frames that count.
 """
@@ -78,14 +81,25 @@ class Said:
 
 @dataclass
 class Seen:
-    """What one life of a peer followed; ``since_ns`` is when it began with the host that it follows."""
+    """What one life of a peer followed.
+
+    Attributes:
+        host_id: of the host that it follows.
+        since_ns: when it began with that host.
+        state_of: the id of the host whose state it took over last.
+        taken: the settings that it took over last.
+        epochs: the newest of each host.
+        revisions: the newest of each room.
+        settings: the newest revision, and when it was taken over.
+    """
 
     host_id: bytes = b""
     since_ns: int = 0
+    state_of: bytes = b""
     taken: Settings | None = None
     epochs: dict[bytes, int] = field(default_factory=dict)
     revisions: dict[tuple[Life, str], int] = field(default_factory=dict)
-    settings: dict[Life, int] = field(default_factory=dict)
+    settings: dict[Life, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass
@@ -179,9 +193,10 @@ class Judge:
         if said is None or (said.timeline, said.volume, said.muted) != (state.timeline, state.volume, state.muted):
             self.found("state", peer.ident, f"took over what nobody said, as epoch {epoch}, revision {revision}")
         before = seen.revisions.get(((host_id, epoch), room), 0)
-        if revision <= before:
+        again = before > 0 and seen.state_of != host_id
+        if revision < (before if again else before + 1):
             self.found("back", peer.ident, f"went back from revision {before} to {revision}")
-        seen.revisions[(host_id, epoch), room] = revision
+        seen.revisions[(host_id, epoch), room], seen.state_of = revision, host_id
 
     def _heard_settings(self, peer: Peer, settings: Settings, seen: Seen) -> None:
         self.counts["settings"] += 1
@@ -189,9 +204,12 @@ class Judge:
         said = self._said.get(life)
         if said is None or said.settings.get((settings.peer_id, settings.revision)) != settings:
             self.found("settings", peer.ident, f"took over settings that nobody made: {settings}")
-        if settings.revision <= seen.settings.get(life, 0):
+        before, taken_ns = seen.settings.get(life, (0, 0))
+        # With another host, a peer forgets which settings it has: it may have those of that one, or none.
+        again = before > 0 and taken_ns < seen.since_ns
+        if settings.revision < (before if again else before + 1):
             self.found("settings back", peer.ident, f"went back to settings {settings.revision}")
-        seen.settings[life], seen.taken = settings.revision, settings
+        seen.settings[life], seen.taken = (settings.revision, self.now_ns()), settings
 
     def _followed(self, peer: Peer, life: Life, seen: Seen) -> None:
         self.counts["followed"] += 1
@@ -253,15 +271,22 @@ class Judge:
             self.found("late", peer.ident, f"has {has} and not epoch {host.epoch}, revision {must} or newer")
 
     def known(self, peer: Peer, host: ChaosHost) -> None:
-        """Hold a host to knowing a peer that has followed it in calm for some seconds, and to where it is."""
+        """Hold a host to knowing a peer that has followed it in calm for some seconds, and to where it is.
+
+        The calm may be older than the following: where the peer was with another host until now, this one hears of it,
+        and of where it has moved to meanwhile, only since.
+        """
+        followed_s = (self.now_ns() - self._seen[peer.ident, peer.epoch].since_ns) / S
+        if followed_s < FRESH_S:
+            return
         self.counts["known"] += 1
         info = next((one for one in host.node.peers() if one.peer_id == peer.node._peer_id), None)
         if info is None or not info.present:
             self.found("unknown", host.ident, f"does not know that {peer.ident} is there")
-        elif info.address != peer.address:
+        elif info.address != peer.address and followed_s >= SETTLED_S:
             self.found("address", host.ident, f"takes {peer.ident} to be at {info.address}, not {peer.address}")
         settings, said_ns = self._said[host.id, host.epoch].newest_settings.get(peer.id, (None, 0))
-        if settings is not None and self.now_ns() - said_ns >= SETTINGS_S * S:
+        if settings is not None and min((self.now_ns() - said_ns) / S, followed_s) >= SETTINGS_S:
             self.counts["settings known"] += 1
             taken = self._seen[peer.ident, peer.epoch].taken
             if taken != settings:

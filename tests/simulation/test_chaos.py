@@ -189,6 +189,21 @@ def _speakers_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Speakers, "_set", lambda self, one: self._saved.__setitem__(one.peer_id, one) or one)
 
 
+def _peers_never_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever address a peer proves later, it is taken to be where it was first."""
+    monkeypatch.setattr(proving.Proving, "address_of", lambda self, who, *_: (self._proven[who].addresses[0], False))
+
+
+def _settings_are_taken_over_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    receive = peer.PeerNode._receive_settings
+
+    def forgetful(self: peer.PeerNode, settings: object) -> None:
+        self._settings = None
+        receive(self, settings)
+
+    monkeypatch.setattr(peer.PeerNode, "_receive_settings", forgetful)
+
+
 MUTATIONS: list[tuple[Callable[[pytest.MonkeyPatch], None], set[str], int]] = [
     (_no_tags, {"acted"}, 0),
     (_no_proof, {"acted", "dead", "epoch", "back"}, 0),
@@ -207,6 +222,8 @@ MUTATIONS: list[tuple[Callable[[pytest.MonkeyPatch], None], set[str], int]] = [
     (_strangers_get_more, {"amplified"}, 0),
     (_the_queue_is_not_taken_up, {"change lost"}, 0),
     (_speakers_are_forgotten, {"speaker lost"}, 42),
+    (_peers_never_move, {"address"}, 0),
+    (_settings_are_taken_over_again_and_again, {"settings back"}, 0),
 ]
 
 
