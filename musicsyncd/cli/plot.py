@@ -36,7 +36,8 @@ Examples:
   musicsyncd plot --minutes 5 --peer kitchen kitchen.svg
 
 \b
-It needs matplotlib, the extra "plot", and says how to add that where it is missing.""",
+It needs matplotlib, the extra "plot"; where that is missing, it says how to
+add it.""",
 )
 @click.argument("file", metavar="OUT.png|.svg|.pdf", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--minutes", type=click.IntRange(1, 60), metavar="N", default=60, show_default=True, help="How long ago.")
