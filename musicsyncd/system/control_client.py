@@ -340,6 +340,7 @@ def find_on_lan(
             if isinstance(answer, wire.Here) and answer.nonce == nonce:
                 if not found:
                     end_s = time.monotonic() + OTHERS_S
+                    due_s.clear()  # Whoever is slower has been asked already.
                 # A host may answer at several of its addresses.
                 found.setdefault(opened.sender, (answer.host_name, (heard[1][0], answer.http_port)))
     return _the_only(list(found.values()), network.port)

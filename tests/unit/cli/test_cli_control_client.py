@@ -197,7 +197,9 @@ def test_the_host_on_the_lan_answers_a_hello():
         assert find_on_lan(lan.network, KEY) == ("127.0.0.1", 1234)
 
 
-def test_a_host_that_answers_more_than_once_is_one_and_its_first_answer_counts():
+def test_a_host_that_answers_more_than_once_is_one_and_its_first_answer_counts(monkeypatch):
+    monkeypatch.setattr("musicsyncd.system.control_client.HELLO_TIMES_S", (0.0, 0.9))
+    monkeypatch.setattr("musicsyncd.system.control_client.OTHERS_S", 1.0)
     with LanHost(KEY, answers=((b"hosthost", "attic", 1234), (b"hosthost", "attic", 1235))) as lan:
         assert find_on_lan(lan.network, KEY) == ("127.0.0.1", 1234)
         assert len(lan.hellos) == 1, "who was heard is not asked again"
