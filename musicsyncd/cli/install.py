@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from musicsyncd.protocol.auth import RoomKeys
     from musicsyncd.system.installing.place import Place
     from musicsyncd.system.installing.plan import Plan
+    from musicsyncd.system.installing.steps import Step
     from musicsyncd.system.installing.units import Role
     from musicsyncd.system.installing.way import Way
 
@@ -160,8 +161,7 @@ def _install(
         click.echo(f"nothing to do: the {role} is set up; {_account(place, role)}")
         return
     click.echo(f"To set up the {role} (musicsyncd was installed by {way.in_words}):")
-    for number, step in enumerate(plan.steps, 1):
-        click.echo(f"  {number}. {step.words()}")
+    say_steps(plan.steps)
     say_remarks(plan.remarks)
     if dry_run:
         if not place.of_user and place.uid != 0:
@@ -207,6 +207,12 @@ def _will_sound(role: str, values: Mapping[str, Any], file_says: Mapping[str, An
     if role == "host":
         return bool(values.get("speaker", file_says.get("speaker", False)))
     return bool(file_says.get("output", "portaudio") == "portaudio")
+
+
+def say_steps(steps: Iterable[Step]) -> None:
+    """Print what is going to be done, numbered."""
+    for number, step in enumerate(steps, 1):
+        click.echo(f"  {number}. {step.words()}")
 
 
 def say_remarks(remarks: list[str]) -> None:
@@ -264,8 +270,7 @@ def uninstall(role: Role, user: bool, purge: bool, dry_run: bool) -> None:
         click.echo(f"nothing to do: `musicsyncd install` has set up no {role} here")
         return
     click.echo(f"To take the {role} away:")
-    for number, step in enumerate(removal.steps, 1):
-        click.echo(f"  {number}. {step.words()}")
+    say_steps(removal.steps)
     say_remarks(removal.remarks)
     if not dry_run:
         removal.carry_out(click.echo)

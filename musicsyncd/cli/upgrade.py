@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from musicsyncd import __version__
-from musicsyncd.cli.install import dry_run_option, place_of, say_remarks, user_option
+from musicsyncd.cli.install import dry_run_option, place_of, say_remarks, say_steps, user_option
 from musicsyncd.errors import MusicSyncError
 
 if TYPE_CHECKING:
@@ -96,8 +96,7 @@ def _say_plans(place: Place, way: Way) -> None:
     from musicsyncd.system.installing.upgrading import plans_to_renew
 
     steps = [step for plan in plans_to_renew(place, way) for step in plan.steps]
-    for number, step in enumerate(steps, 1):
-        click.echo(f"  {number}. {step.words()}")
+    say_steps(steps)
     if not steps:
         click.echo("nothing to renew")
 

@@ -62,9 +62,6 @@ _SPEAKER_AGAIN_AFTER_S = 2.0
 _SPEAKER_AGAIN_AT_MOST_S = 60.0
 _SPEAKER_WELL_AFTER_S = 60.0
 
-_OVERDUE_NS = 5 * NS_PER_S
-"""What the protocol had to do by then and did not: its timer stands still, and with it the beacons."""
-
 _ASK_EVERY_S = 5.0
 _UNANSWERED_NS = 15 * NS_PER_S
 """For so long the HTTP server gave no answer to the host itself, three times asked."""
@@ -249,10 +246,9 @@ class HostDaemon:
 
     def _trouble(self) -> str:
         """Return what does not go on, for the watchdog."""
-        due_ns, local_ns = self._node.next_timer_ns(), now_ns()
-        if due_ns is not None and local_ns - due_ns > _OVERDUE_NS:
-            return "the network's timer stands still"
-        return "the HTTP server does not answer" if local_ns - self._answered_ns > _UNANSWERED_NS else ""
+        local_ns = now_ns()
+        unanswered = local_ns - self._answered_ns > _UNANSWERED_NS
+        return self._network.trouble(local_ns) or ("the HTTP server does not answer" if unanswered else "")
 
     async def _speaker_for_ever(self) -> None:
         """Run a peer of our own beside us, and start it again when it ends."""

@@ -63,7 +63,7 @@ from musicsyncd.system.supervision import (
     until_stopped,
 )
 from musicsyncd.system.udp import Network
-from musicsyncd.units import NS_PER_MS, NS_PER_S, NS_PER_US, ms_to_ns, ns_to_s, volume_to_gain
+from musicsyncd.units import NS_PER_MS, NS_PER_US, ms_to_ns, ns_to_s, volume_to_gain
 
 if TYPE_CHECKING:
     from musicsyncd.system.own_files import OwnFiles
@@ -80,9 +80,6 @@ _AT_ONCE = frozenset(
     ("output-delay-ms", "channels", "cache-mib", "on-sound", "on-silence", "silence-after-s", "hook-timeout-s")
 )
 """Keys of the configuration that a running speaker takes over."""
-
-_OVERDUE_NS = 5 * NS_PER_S
-"""What the protocol had to do by then and did not: its timer stands still, and with it the clock."""
 
 
 class PeerDaemon:
@@ -256,10 +253,7 @@ class PeerDaemon:
 
     def _trouble(self) -> str:
         """Return what does not go on, for the watchdog; nothing for a host or a card that is away."""
-        due_ns = self._node.next_timer_ns()
-        if due_ns is not None and now_ns() - due_ns > _OVERDUE_NS:
-            return "the network's timer stands still"
-        return self.speaker.trouble
+        return self._network.trouble(now_ns()) or self.speaker.trouble
 
     def _describe(self) -> str:
         return in_words(self.speaker.stats(), self._host, self._node.room, now_ns())

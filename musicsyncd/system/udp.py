@@ -38,7 +38,7 @@ from musicsyncd.system.multicast import (
     socket_address,
 )
 from musicsyncd.system.names import Names
-from musicsyncd.units import ns_to_s
+from musicsyncd.units import NS_PER_S, ns_to_s
 
 _MAX_RECEIVED_A_TURN = 64
 """Datagrams taken from a socket before the loop turns: a flood must not starve the rest."""
@@ -54,6 +54,9 @@ _CHANGES_TOGETHER_S = 0.1
 """An interface that comes up changes several times: it is looked at once."""
 
 _REJOIN_AFTER_S = 60.0
+
+_OVERDUE_NS = 5 * NS_PER_S
+"""What the protocol had to do by then and did not: its timer stands still, and with it beacons and the clock."""
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +124,11 @@ class Network:
         self._busy = False
         self._sent_to_group = 0
         self._group_heard_ns = now_ns()
+
+    def trouble(self, local_ns: int) -> str:
+        """Return what of it does not go on at an instant, for the watchdog: empty while the node's timer is kept."""
+        due_ns = self._node.next_timer_ns()
+        return "the network's timer stands still" if due_ns is not None and local_ns - due_ns > _OVERDUE_NS else ""
 
     @property
     def joined(self) -> list[Interface]:

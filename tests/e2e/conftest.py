@@ -52,6 +52,14 @@ def songs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, np.
     return made
 
 
+@pytest.fixture(scope="module")
+def repeating_music(house: House, songs: dict[str, tuple[Path, np.ndarray]]) -> None:
+    """A host that plays one track over and over."""
+    house.host()
+    house.call("repeat", "one")
+    house.call("play", str(songs["first"][0]))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     report = yield

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from house import PATIENCE_S, STOPS_WITHIN_S, House, Started, on_line, sounding
 
+pytestmark = pytest.mark.usefixtures("repeating_music")
+
 HANG_SEEN_WITHIN_S = 40.0
 """Three seconds without a block, and the ten that a call may take."""
 
@@ -49,14 +51,6 @@ class Card:
     def fault(self) -> str:
         """Return what its status says is wrong."""
         return str(self.house.speaker(self.name).get("fault", ""))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def music(house, songs):
-    """A host that plays one track over and over."""
-    house.host()
-    house.call("repeat", "one")
-    house.call("play", str(songs["first"][0]))
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ import pytest
 import soundfile
 from house import COMMAND, PATIENCE_S, House, Started, on_line, sounding
 
+pytestmark = pytest.mark.usefixtures("repeating_music")
+
 DELAY_MS = 40.0
 
 
@@ -61,14 +63,6 @@ class Service:
         assert before_us <= int(begun["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
         assert self.next_word("RELOADING=1", "READY=1") == {"READY": "1"}
         assert self.started.process.poll() is None
-
-
-@pytest.fixture(scope="module", autouse=True)
-def music(house, songs):
-    """A host that plays one track over and over."""
-    house.host()
-    house.call("repeat", "one")
-    house.call("play", str(songs["first"][0]))
 
 
 @pytest.fixture

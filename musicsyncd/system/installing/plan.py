@@ -191,7 +191,7 @@ def plan_install(place: Place, way: Way, wishes: Wishes) -> Plan:
     if not wishes.renew:
         steps.append(Enable(place, unit))
     if wishes.start:
-        why = "it was told to" if wishes.restart else _why_restart(place, way, seen, steps, books)
+        why = "it was told to" if wishes.restart else _why_restart(place, way, unit, seen, steps, books)
         steps.append(Start(place, unit, why, only_if_it_runs=wishes.renew))
     plan.steps = [one for one in steps if one.needed()]
     if not place.of_user:
@@ -378,9 +378,8 @@ def _unreadable(place: Place, music: list[Path]) -> list[str]:
     return remarks
 
 
-def _why_restart(place: Place, way: Way, seen: Mapping[str, str], steps: list[Step], books: Books) -> str:
+def _why_restart(place: Place, way: Way, unit: str, seen: Mapping[str, str], steps: list[Step], books: Books) -> str:
     """Return why a service that runs has to be started anew, or nothing."""
-    unit = next(one.unit for one in steps if isinstance(one, Reload))
     needed = [one for one in steps if one.needed()]
     if any(isinstance(one, WriteFile | RemoveFile) for one in needed):
         return "its unit is another one"
