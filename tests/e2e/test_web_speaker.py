@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -187,11 +187,11 @@ class Speaking:
             time.sleep(0.05)
         return np.array(rows)
 
-    def steady(self) -> np.ndarray:
-        """Return the same of a time in which chromium's sound card lost nothing, as it does when the machine stalls."""
+    def undisturbed(self, take: Callable[[], np.ndarray]) -> np.ndarray:
+        """Take readings in a time in which chromium's sound card lost nothing, as it does when the machine stalls."""
         for _ in range(5):
             jumps = self.page.evaluate(JUMPS)
-            rows = self.heard()
+            rows = take()
             time.sleep(SEEN_WITHIN_S)
             if self.page.evaluate(JUMPS) == jumps:
                 break
@@ -199,7 +199,7 @@ class Speaking:
 
     def apart_s(self, source: np.ndarray, name: str = "native") -> np.ndarray:
         """Return by how much it is further in a song than a native speaker, at some instants."""
-        rows = self.steady()
+        rows = self.undisturbed(self.heard)
         assert not np.isnan(rows[:, 1]).any(), "it is silent"
         begun = line_s(self.house.heard(name, source, rows[0, 0], rows[-1, 0]))
         assert not np.isnan(begun), f"{name} does not play this song"
@@ -265,9 +265,13 @@ def test_it_stays_in_step_through_pause_seek_and_a_track_of_another_rate(speaker
 
 def test_a_change_takes_effect_when_it_does_elsewhere(speaker, house, music):
     """The place after a seek is asked for as soon as the host has carried it out."""
-    house.call("seek", "10")
-    time.sleep(0.6)
-    rows = speaker.heard(5)
+
+    def just_after_a_seek() -> np.ndarray:
+        house.call("seek", "10")
+        time.sleep(0.6)
+        return speaker.heard(5)
+
+    rows = speaker.undisturbed(just_after_a_seek)
     native = line_s(house.heard("native", music["first"][1], rows[0, 0], rows[-1, 0] + 0.2))
     assert rows[:, 1] == pytest.approx(rows[:, 0] - native, abs=LIMIT_S)
     assert speaker.status()["starved_frames"] < RATE_HZ // 10
