@@ -47,7 +47,11 @@ class Lan(House):
         self.network = ("--port", str(self.port))
         self.tag = f"ms{os.getpid() % 100_000}"
         self.machines = machines
-        self._wire()
+        try:
+            self._wire()
+        except BaseException:
+            self.close()
+            raise
 
     def _wire(self) -> None:
         self.ip("netns", "add", f"{self.tag}-hub")
@@ -60,8 +64,14 @@ class Lan(House):
             self.plug(machine, "eth0", "br0")
 
     def ip(self, *words: str) -> str:
-        """Run ``ip``."""
-        return subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout
+        """Run ``ip``.
+
+        Raises:
+            AssertionError: it failed; with what it said.
+        """
+        done = subprocess.run(["ip", *words], check=False, capture_output=True, text=True)
+        assert done.returncode == 0, f"ip {' '.join(words)}: {done.stderr.strip()}"
+        return done.stdout
 
     def on(self, machine: str, *words: str) -> str:
         """Run ``ip`` for a machine."""
@@ -110,7 +120,7 @@ class Lan(House):
     def close(self) -> None:
         super().close()
         for machine in ("hub", *self.machines):
-            with contextlib.suppress(subprocess.CalledProcessError):
+            with contextlib.suppress(AssertionError):
                 self.ip("netns", "del", f"{self.tag}-{machine}")
 
 

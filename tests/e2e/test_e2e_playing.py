@@ -154,6 +154,7 @@ def test_a_killed_host_comes_back_on_the_same_line(house, songs, began):
 
 def test_a_killed_speaker_joins_again_in_phase(house, songs, began):
     house.call("seek", "0:02")
+    time.sleep(1.0)
     right = next(one for one in house.started if one.name == "right")
     right.stop(signal.SIGKILL)
     since = time.time()
