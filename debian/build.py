@@ -89,6 +89,18 @@ def debian_changelog(changelog: str, version: str, maintainer: str, date_s: floa
     return "\n".join(entries)
 
 
+def _build(source: Path) -> None:
+    """Make the packages beside the source's folder, or end with one line about what kept them from being made."""
+    # Nothing is compiled here, so what Debian takes to be on every machine that builds, its compilers, need not be.
+    words = ["dpkg-buildpackage", "--build=binary", "--no-sign", "--ignore-builtin-builddeps"]
+    try:
+        subprocess.run(words, cwd=source, check=True)
+    except FileNotFoundError:
+        sys.exit("debian/build.py: needs `sudo apt-get install -y dpkg-dev debhelper python3-venv`")
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"debian/build.py: dpkg-buildpackage failed ({error.returncode}), see above")
+
+
 def main() -> None:
     """Copy the source, write the changelog, build, and put the packages where they are wanted."""
     target = Path(sys.argv[1] if len(sys.argv) > 1 else "dist").absolute()
@@ -105,7 +117,7 @@ def main() -> None:
             else:
                 shutil.copy(place, copy)
         (copy / "debian/changelog").write_text(debian_changelog(news, version, maintainer, date_s))
-        subprocess.run(["dpkg-buildpackage", "--build=binary", "--no-sign"], cwd=copy, check=True)
+        _build(copy)
         target.mkdir(parents=True, exist_ok=True)
         for package in Path(folder).glob("*.deb"):
             name, _, architecture = package.name.split("_")

@@ -27,6 +27,7 @@ PACKAGES = (
     "systemd-sysv",
     "libpam-systemd",
     "dbus",
+    "passwd",
     "procps",
     "python3",
     "libportaudio2",

@@ -19,6 +19,7 @@ WATCHED = ("etc", "home", "lib", "opt", "root", "run", "srv", "usr", "var")
 NOT_OURS = (
     "run/systemd/",
     "var/cache/apt/",
+    "var/cache/debconf/",
     "var/lib/apt/",
     "run/log/",
     "run/udev/",

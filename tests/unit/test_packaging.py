@@ -233,6 +233,23 @@ def test_a_packages_date_is_that_of_the_commit_or_of_the_newest_file(tmp_path, m
     assert date_s(tmp_path) == 7.0
 
 
+@pytest.mark.parametrize(
+    ("tool", "said"),
+    [(None, r"needs `sudo apt-get install -y dpkg-dev"), ("exit 3", r"dpkg-buildpackage failed \(3\), see above")],
+)
+def test_a_package_that_cannot_be_built_is_one_line(tmp_path, monkeypatch, tool, said):
+    if tool is not None:
+        command = tmp_path / "dpkg-buildpackage"
+        command.write_text(f"#!/bin/sh\n{tool}\n")
+        command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["build.py", str(tmp_path / "made")])
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    with pytest.raises(SystemExit, match=said):
+        load(ROOT / "debian/build.py").main()
+    assert not (tmp_path / "made").exists()
+
+
 def test_debians_changelog_has_the_points_of_ours():
     news = "## Unreleased\n\n### Added\n- One,\n  long.\n\n### Fixed\n- Two.\n\n"
     text = f"# Changelog\n\nWhat is.\n\n{news}## 0.1.0 - 2026\n- Old.\n"
