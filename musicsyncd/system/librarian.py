@@ -227,8 +227,9 @@ class Librarian:
         self._said_faults = set(self._library.faults)
         if always or taken.read or taken.gone:
             refused = f", {taken.refused:,} refused (`musicsyncd library` says why)" if taken.refused else ""
-            counts = (len(self._known), taken.read, taken.gone, refused, took_s)
-            log.info("library: %s files; %s new or changed, %s gone%s; looked through in %.1f s", *counts)
+            files = f"{len(self._known):,} file{'s' if len(self._known) != 1 else ''}"
+            counts = (files, taken.read, taken.gone, refused, took_s)
+            log.info("library: %s; %s new or changed, %s gone%s; looked through in %.1f s", *counts)
 
     def _say(self, progress: Progress) -> None:
         now_s = time.monotonic()
