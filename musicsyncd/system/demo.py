@@ -166,7 +166,7 @@ class Demo:
         with open(self._folder / f"{len(self._processes)}.log", "wb") as out:
             self._processes.append(
                 subprocess.Popen(
-                    [sys.executable, "-m", "musicsyncd", command, *common, *arguments],
+                    [sys.executable, "-P", "-m", "musicsyncd", command, *common, *arguments],
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=out,

@@ -252,7 +252,7 @@ class HostDaemon:
 
     async def _speaker_for_ever(self) -> None:
         """Run a peer of our own beside us, and start it again when it ends."""
-        words = [sys.executable, "-m", "musicsyncd", *speaker_words(self._config)]
+        words = [sys.executable, "-P", "-m", "musicsyncd", *speaker_words(self._config)]
         again_after_s = _SPEAKER_AGAIN_AFTER_S
         while True:
             began_ns = now_ns()

@@ -29,6 +29,7 @@ from musicsyncd.protocol.node import Address
 from musicsyncd.protocol.peer import HostFound, HostLost, KeyChanged, PeerNode, SettingsChanged, StateChanged
 from musicsyncd.protocol.proving import NONCE_BYTES
 from musicsyncd.protocol.wire import Settings
+from musicsyncd.system import mdns_apart
 from musicsyncd.system.hooks import Hooks, has_sound
 from musicsyncd.system.identity import load_identity, save_skew
 from musicsyncd.system.interfaces import check
@@ -163,9 +164,7 @@ class PeerDaemon:
         return [HostSearch(self._node, self._look_by_mdns, self._network.turn).run()]
 
     async def _look_by_mdns(self) -> list[Address]:
-        from musicsyncd.system import mdns  # Few speakers ever need it.
-
-        return await mdns.look(self._network.joined)
+        return await mdns_apart.look(self._network.joined)
 
     async def _sound_for_ever(self) -> None:
         await self.speaker.begin()

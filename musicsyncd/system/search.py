@@ -1,9 +1,9 @@
 """When a speaker looks for its host by multicast DNS: once the group and the addresses that it knows are silent.
 
 Owns the times of looks, and for how long what they found is tried. Must not know how a look is done
-(:mod:`musicsyncd.system.mdns`), nor what makes an answer count.
+(:mod:`musicsyncd.system.mdns_apart`), nor what makes an answer count.
 
-A look costs the network little and the speaker some megabytes of memory, so there is none while a host is heard, and
+A look costs the network little and the speaker's machine a process, so there is none while a host is heard, and
 while there is none to be found the looks get rarer: an unplugged host is not asked for all night by every speaker. An
 address that a look found gets a datagram a second for :data:`TRIED_NS`: whoever gives false ones can have a speaker
 send some ten datagrams in a minute to each of eight addresses on the LAN, which is less than anybody there could send

@@ -84,7 +84,7 @@ def judge_speaker(account: dict[str, Any], before: dict[str, Any], seconds: floa
 
 def _heard(device: str | None, seconds: float) -> dict[str, Any]:
     asked = json.dumps({"output": "portaudio", "device": device, "seconds": seconds})
-    command = [sys.executable, "-m", "musicsyncd.system.doctor.listening", asked]
+    command = [sys.executable, "-P", "-m", "musicsyncd.system.doctor.listening", asked]
     try:
         # What ALSA has to say of every card that it does not like is of no use to anybody.
         done = subprocess.run(command, capture_output=True, text=True, timeout=_START_S + seconds, check=False)

@@ -637,7 +637,7 @@ def test_what_becomes_of_the_process_is_a_line(monkeypatch, program, line):
     run = subprocess.run
 
     def instead(command, **options):
-        assert command[1:3] == ["-m", "musicsyncd.system.doctor.listening"]
+        assert command[1:4] == ["-P", "-m", "musicsyncd.system.doctor.listening"]
         return run([sys.executable, "-c", program], **options)
 
     monkeypatch.setattr(sound.subprocess, "run", instead)
