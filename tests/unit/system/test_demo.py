@@ -181,7 +181,7 @@ def test_the_processes_are_given_this_machine_alone_a_port_and_no_settings_of_th
 
     class Process:
         def __init__(self, words, **options):
-            started.append((words[3:], options["env"]))
+            started.append((words[4:], options["env"]))
 
         def poll(self):
             return 0
