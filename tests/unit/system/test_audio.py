@@ -543,9 +543,11 @@ def test_a_block_is_kept_back_as_long_as_is_asked_but_not_for_ever(portaudio, mo
     monkeypatch.setattr("musicsyncd.system.audio.time.sleep", waits_s.append)
     ask(output)
     assert waits_s == []
-    recorder.until_ns = now_ns() + for_ms * NS_PER_MS
+    then_ns = now_ns()
+    monkeypatch.setattr("musicsyncd.system.audio.now_ns", lambda: then_ns)
+    recorder.until_ns = then_ns + for_ms * NS_PER_MS
     ask(output)
-    assert waits_s == ([] if waits_ms is None else [pytest.approx(waits_ms / 1000, abs=0.003)])
+    assert waits_s == ([] if waits_ms is None else [pytest.approx(waits_ms / 1000)])
 
 
 def test_closing_stops_at_once(portaudio):
