@@ -14,7 +14,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ import numpy.typing as npt
 
 from musicsyncd.errors import DeviceError, MusicSyncError
 from musicsyncd.paths import Paths
+from musicsyncd.system.supervision import own_command
 from musicsyncd.system.tune import write_tune
 
 SPEAKERS = ("left", "right")
@@ -166,7 +166,7 @@ class Demo:
         with open(self._folder / f"{len(self._processes)}.log", "wb") as out:
             self._processes.append(
                 subprocess.Popen(
-                    [sys.executable, "-P", "-m", "musicsyncd", command, *common, *arguments],
+                    own_command("musicsyncd", command, *common, *arguments),
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=out,

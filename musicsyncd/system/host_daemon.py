@@ -8,7 +8,6 @@ import dataclasses
 import logging
 import os
 import signal
-import sys
 from asyncio.subprocess import Process
 from collections.abc import Callable
 from functools import partial
@@ -43,6 +42,7 @@ from musicsyncd.system.supervision import (
     claim,
     notify,
     on_stop_signals,
+    own_command,
     raise_priority,
     settle_memory,
     until_stopped,
@@ -252,7 +252,7 @@ class HostDaemon:
 
     async def _speaker_for_ever(self) -> None:
         """Run a peer of our own beside us, and start it again when it ends."""
-        words = [sys.executable, "-P", "-m", "musicsyncd", *speaker_words(self._config)]
+        words = own_command("musicsyncd", *speaker_words(self._config))
         again_after_s = _SPEAKER_AGAIN_AFTER_S
         while True:
             began_ns = now_ns()

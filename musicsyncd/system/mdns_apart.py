@@ -20,6 +20,7 @@ import msgspec
 from musicsyncd.errors import DeviceError
 from musicsyncd.protocol.node import Address
 from musicsyncd.system.interfaces import Interface
+from musicsyncd.system.supervision import own_command
 
 _WITHIN_S = 20.0
 """A look takes five seconds at most; a small machine that is busy may need as long to start it."""
@@ -51,9 +52,7 @@ async def look(interfaces: Sequence[Interface]) -> list[Address]:
         DeviceError: there is no way to ask here.
     """
     try:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", __name__, stdin=PIPE, stdout=PIPE, stderr=DEVNULL
-        )
+        process = await asyncio.create_subprocess_exec(*own_command(__name__), stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
     except OSError as error:
         raise DeviceError(f"no process can be started: {error.strerror}") from None
     try:

@@ -125,6 +125,14 @@ def replace_process() -> NoReturn:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
+def own_command(module: str, *words: str) -> list[str]:
+    """Return a command that runs a module of ours as we run: by this Python, and from where it is installed.
+
+    Without ``-P``, ``-m`` would look in the current folder first, which anybody may have filled.
+    """
+    return [sys.executable, "-P", "-m", module, *words]
+
+
 def end_process() -> NoReturn:
     """End at once, with success, without the libraries' own ends: one of them would wait for what hangs."""
     for stream in (sys.stdout, sys.stderr):

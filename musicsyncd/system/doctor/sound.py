@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from musicsyncd.system.doctor.finding import Finding, Patient
 from musicsyncd.system.local_peers import local_peers
+from musicsyncd.system.supervision import own_command
 from musicsyncd.units import NS_PER_S, ns_to_us
 
 _START_S = 20.0
@@ -84,7 +84,7 @@ def judge_speaker(account: dict[str, Any], before: dict[str, Any], seconds: floa
 
 def _heard(device: str | None, seconds: float) -> dict[str, Any]:
     asked = json.dumps({"output": "portaudio", "device": device, "seconds": seconds})
-    command = [sys.executable, "-P", "-m", "musicsyncd.system.doctor.listening", asked]
+    command = own_command("musicsyncd.system.doctor.listening", asked)
     try:
         # What ALSA has to say of every card that it does not like is of no use to anybody.
         done = subprocess.run(command, capture_output=True, text=True, timeout=_START_S + seconds, check=False)
