@@ -222,7 +222,7 @@ def _kill_speakers(house: House, kills: int, seed: int, figures: Figures) -> Non
         peer = _writer(house, "hall")
         whole = cache / hashlib.sha256(track.read_bytes()).hexdigest()
         try:
-            house.until("it plays", lambda: house.speaker("hall").get("state") == "together", 30.0)
+            house.together("hall", within_s=30.0)
             figures.peer_restarts_s.append(time.monotonic() - begin_s)
             house.until("all of it is there", whole.exists, 30.0)
         except AssertionError as error:

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,7 @@ class Started:
     name: str
     process: subprocess.Popen[bytes]
     log: Path
+    began_s: float = field(default_factory=time.monotonic)
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, float]:
         """Send a signal and return the exit status and how long it took, in seconds."""
@@ -237,11 +238,15 @@ class House:
             time.sleep(0.05)
         return time.time()
 
-    def together(self, *names: str) -> float:
+    def together(self, *names: str, within_s: float = PATIENCE_S) -> float:
         """Wait until these speakers say that they are in step, and return when."""
-        return self.until(
-            f"{', '.join(names)} are together", lambda: all(self.speaker(n).get("state") == "together" for n in names)
-        )
+        return self.until(f"{', '.join(names)} are together", lambda: all(map(self._in_step, names)), within_s)
+
+    def _in_step(self, name: str) -> bool:
+        """Return whether a speaker says so, and not the process of that name that was killed before it."""
+        told = self.speaker(name)
+        began_s = max((one.began_s for one in self.started if one.name == name), default=0.0)
+        return told.get("state") == "together" and told["seen_s_ago"] + 0.1 < time.monotonic() - began_s
 
     # -- what was heard ------------------------------------------------------------------------
 

@@ -91,7 +91,7 @@ def test_a_host_whose_disk_fills_plays_on_and_says_what_is_not_kept(home, disk, 
     disk(home.state, 4)
     host = home.host(str(song(tmp_path / "a.wav", 20)))
     speaker(home, "lamp")
-    home.until("it plays", lambda: home.speaker("lamp").get("state") == "together")
+    home.together("lamp")
     ballast = fill(home.state)
     said = next((said for number in range(CHANGES) if NOTE in (said := volume(home, number % 50))), "")
     assert "disk is full" in said, "nothing was said of what is not kept"
@@ -101,7 +101,7 @@ def test_a_host_whose_disk_fills_plays_on_and_says_what_is_not_kept(home, disk, 
     assert home.speaker("lamp")["state"] == "together"
     assert NOTE in home.call("pause")
     assert NOTE in home.call("resume")
-    home.until("it plays again", lambda: home.speaker("lamp").get("state") == "together")
+    home.together("lamp")
     ballast.unlink()
     assert NOTE not in volume(home, 77)
     host.stop(signal.SIGKILL)
@@ -167,9 +167,9 @@ def test_a_speaker_whose_cache_disk_is_too_small_says_so_and_plays_what_fits(hom
     speaker(home, "lamp", "--cache-dir", str(cache))
     speaker(home, "roomy")
     home.until("it says why", lambda: "disk full" in home.speaker("lamp").get("fault", ""))
-    home.until("others play it", lambda: home.speaker("roomy").get("state") == "together")
+    home.together("roomy")
     home.call("play", str(song(tmp_path / "small.wav", 2, seed=2)))
-    home.until("it plays what fits", lambda: home.speaker("lamp").get("state") == "together")
+    home.together("lamp")
     home.until("nothing is wrong any more", lambda: home.speaker("lamp").get("fault") == "")
 
 
@@ -178,16 +178,16 @@ def test_a_speaker_whose_cache_disk_fills_plays_on_what_it_has(home, disk, tmp_p
     first, second = (str(song(tmp_path / f"{number}.wav", 4, seed=number)) for number in (1, 2))
     home.host(first)
     speaker(home, "lamp", "--cache-dir", str(cache))
-    home.until("it plays", lambda: home.speaker("lamp").get("state") == "together")
+    home.together("lamp")
     home.until("all of it is there", lambda: any(len(path.name) == 64 for path in cache.rglob("*")))
     ballast = fill(cache)
     home.call("play", first)
-    home.until("it plays from what it has", lambda: home.speaker("lamp").get("state") == "together")
+    home.together("lamp")
     home.call("play", second)
     home.until("it plays, or says why not", lambda: settled(home))
     said = json.dumps(home.speaker("lamp"))
     ballast.unlink()
-    home.until("it plays when there is room again", lambda: home.speaker("lamp").get("state") == "together")
+    home.together("lamp")
     assert "Traceback" not in (home.folder / "lamp.log").read_text(), said
 
 

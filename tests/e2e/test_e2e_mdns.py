@@ -62,7 +62,7 @@ def test_a_speaker_finds_the_host_and_plays_in_step_with_one_that_hears_the_grou
     lan.host(str(songs["first"][0]))
     lan.speaker_on(OTHER)
     left = lan.speaker_on(PEER, *ELSEWHERE)
-    lan.until("it is there", lambda: lan.speaker(PEER).get("state") == "together", FOUND_S)
+    lan.together(PEER, within_s=FOUND_S)
     lan.together(PEER, OTHER)
     assert lan.speaker(PEER)["reach"] == "unicast"
     assert lan.speaker(OTHER)["reach"] == "multicast"
@@ -81,7 +81,7 @@ def test_a_host_that_comes_later_moves_and_goes_is_found_again(lan, songs):
     left = lan.speaker_on(PEER, *ELSEWHERE)
     time.sleep(10.0)  # Its first look was in vain.
     host = lan.host(str(songs["first"][0]))
-    lan.until("it is there", lambda: lan.speaker(PEER).get("state") == "together", FOUND_S + 5)
+    lan.together(PEER, within_s=FOUND_S + 5)
     lan.on(HOST, "addr", "flush", "dev", "eth0")
     give(lan, HOST, 77)
     lan.until("at the new address", lambda: followed(left)[-1:] == ["10.66.0.77"], 2 * FOUND_S)
@@ -139,7 +139,7 @@ def test_with_ipv6_alone_addresses_come_with_their_link(songs):
     try:
         lan.host(str(songs["first"][0]))
         left = lan.speaker_on(PEER, *ELSEWHERE)
-        lan.until("it is there", lambda: lan.speaker(PEER).get("state") == "together", FOUND_S)
+        lan.together(PEER, within_s=FOUND_S)
         assert followed(left)[-1].startswith("fe80::")
         assert followed(left)[-1].endswith("%eth0")
         found = asked(lan, PEER, "status", "--json", *ELSEWHERE)

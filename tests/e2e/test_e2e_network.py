@@ -242,7 +242,7 @@ def test_a_host_with_a_new_address_is_followed(lan, songs):
     lan.on(HOST, "addr", "flush", "dev", "eth0")
     give(lan, HOST, 77)
     lan.until("the new address", lambda: followed(left)[-1] == "10.66.0.77", MOVE_S)
-    lan.until("its reports arrive", lambda: lan.speaker(PEER)["state"] == "together")
+    lan.together(PEER)
     # What it has not fetched yet comes from there, too.
     lan.call("play", str(songs["second"][0]))
     lan.together(PEER)

@@ -12,7 +12,7 @@ import time
 import measure
 import numpy as np
 import pytest
-from house import PATIENCE_S, RATE_HZ, SECONDS_OF_QUIET, apart_us, line_s, sounding
+from house import RATE_HZ, SECONDS_OF_QUIET, apart_us, line_s, sounding
 from test_e2e_network import HOST, OTHER, PEER, Lan, as_root, followed, give  # noqa: F401 - as_root is a fixture
 from test_e2e_playing import MOST_US, in_step
 
@@ -242,7 +242,7 @@ def test_a_host_with_another_address_is_found_again_in_time_and_the_music_goes_o
     until = time.time() + 1.0
     in_step(lan, songs["first"][1], since, until, PEER, OTHER)
     lan.call("play", str(songs["second"][0]))  # Which has to be fetched from there.
-    lan.until("it sounds", lambda: lan.speaker(PEER)["state"] == lan.speaker(OTHER)["state"] == "together", PATIENCE_S)
+    lan.together(PEER, OTHER)
     time.sleep(1.0)
     now = time.time()
     in_step(lan, songs["second"][1], now, now + 1.5, PEER, OTHER)

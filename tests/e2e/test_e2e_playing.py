@@ -159,8 +159,7 @@ def test_a_killed_speaker_joins_again_in_phase(house, songs, began):
     right.stop(signal.SIGKILL)
     since = time.time()
     house.peer("right", ppm=-40.0)
-    house.until("it sounds", lambda: house.speaker("right")["state"] == "together" and time.time() > since + 1.5)
-    until = time.time() + 1.0
+    until = house.together("right") + 1.5
     right, left = (house.heard(name, songs["first"][1], since, until) for name in ("right", "left"))
     apart = np.abs(apart_us(right, left))
     assert len(apart) >= 8

@@ -136,6 +136,10 @@ def window(browser: Any) -> Iterator[Any]:
 @pytest.fixture(autouse=True)
 def beginning(house: House, native) -> None:
     """Every test has the first song from its beginning, with the second behind it."""
+    play_from_the_beginning(house)
+
+
+def play_from_the_beginning(house: House) -> None:
     house.client.post("/api/rooms/main/queue/jump", {"position": 1})
     time.sleep(1.0)
 
@@ -270,6 +274,7 @@ def test_a_change_takes_effect_when_it_does_elsewhere(speaker, house, music):
 
     def just_after_a_seek() -> np.ndarray:
         nonlocal starved_frames
+        play_from_the_beginning(house)
         before = speaker.page.evaluate(STARVED)
         house.call("seek", "10")
         time.sleep(0.6)
