@@ -19,6 +19,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -180,6 +181,10 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _NICE = -11
 """What sound servers (PipeWire, PulseAudio) ask for, too."""
 
+_AUTOGROUP = Path("/proc/self/autogroup")
+_AUTOGROUP_AGAIN_AFTER_S = 0.12
+"""The kernel lets it be written ten times a second, by all who are not root."""
+
 
 def raise_priority() -> None:
     """Put this process before ordinary ones, where this user may; quietly not, where not.
@@ -187,9 +192,23 @@ def raise_priority() -> None:
     The audio callback may have real-time priority, and still waits for the interpreter's lock when
     another thread of ours has it: that thread must not in its turn wait behind somebody's compiler.
     Threads that begin later inherit it, so call it first.
+
+    Most kernels share the processor between sessions first, and only within one by what its processes
+    are worth (autogroups, sched(7)). A service is a session of its own; a terminal's is not ours to raise.
     """
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, _NICE)
+    if os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):
+            _raise_session()
+
+
+def _raise_session() -> None:
+    try:
+        _AUTOGROUP.write_text(str(_NICE))
+    except BlockingIOError:  # Somebody on this machine has just done so: the host, where both begin at boot.
+        time.sleep(_AUTOGROUP_AGAIN_AFTER_S)
+        _AUTOGROUP.write_text(str(_NICE))
 
 
 def die_with_parent() -> None:

@@ -178,6 +178,7 @@ def test_only_what_feeds_the_card_has_real_time(box):
     threads = [line.split() for line in said.splitlines()]
     assert threads.count(["RR", "10", "-"]) == 1, said
     assert threads[0] == ["TS", "-", "-11"], said
+    assert box.run("cat", f"/proc/{pid}/autogroup").stdout.endswith(" nice -11\n"), "its session is behind others"
     for unit in SYSTEM:
         assert show(box, unit, "LimitRTPRIO") == "20"
 

@@ -125,6 +125,7 @@ class House:
                 stderr=out,
                 env=self.environment(**environment),
                 cwd=self.folder,
+                start_new_session=True,  # As a service has one: otherwise its priority counts among the tests alone.
             )
         self.started.append(Started(name, process, log))
         return self.started[-1]

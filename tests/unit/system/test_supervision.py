@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -198,6 +199,43 @@ print("and it does", file=sys.stderr)
 def test_without_standard_error_there_is_nothing_to_keep():
     code = "import os; os.close(2)\nfrom musicsyncd.system import supervision\nsupervision.keep_standard_error()"
     assert run_code(code).returncode == 0
+
+
+RAISED = """
+import os, pathlib
+from musicsyncd.system import supervision
+supervision.raise_priority()
+print(os.getpriority(os.PRIO_PROCESS, 0), pathlib.Path("/proc/self/autogroup").read_text().split()[-1])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel shares between processes alone")
+@pytest.mark.parametrize("leads", [True, False])
+def test_a_session_of_its_own_comes_before_others_with_its_process_and_no_other_does(leads):
+    command = [sys.executable, "-c", RAISED]
+    if not leads:
+        command = [sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:], check=True)", *command]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, start_new_session=True)
+    nice, of_session = map(int, done.stdout.split())
+    # Who may not raise the one may not raise the other.
+    assert of_session == (nice if leads and nice == supervision._NICE else 0)
+
+
+@pytest.mark.parametrize("refusals", [0, 1, 2])
+def test_a_session_that_may_not_be_raised_right_now_is_raised_a_moment_later(monkeypatch, refusals):
+    written = []
+
+    def write_text(text):
+        written.append(text)
+        if len(written) <= refusals:
+            raise BlockingIOError
+
+    monkeypatch.setattr(supervision, "_AUTOGROUP", SimpleNamespace(write_text=write_text))
+    monkeypatch.setattr(supervision, "_AUTOGROUP_AGAIN_AFTER_S", 0.0)
+    monkeypatch.setattr(os, "getsid", lambda _: os.getpid())
+    monkeypatch.setattr(os, "setpriority", lambda *_: None)
+    supervision.raise_priority()
+    assert written == ["-11"] * min(refusals + 1, 2)
 
 
 def test_a_process_whose_end_would_hang_ends_all_the_same():
