@@ -29,7 +29,7 @@ def began(house, songs):
 @pytest.fixture
 def first_song(house, began):
     """The first song from its third second on, whatever the test before has left."""
-    house.client.post("/api/rooms/main/queue/jump", {"position": 1})
+    house.jump(1)
     house.call("seek", "0:02")
     time.sleep(1.0)
 

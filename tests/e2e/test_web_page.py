@@ -202,7 +202,7 @@ def test_play_pause_next_and_previous(calm, opened):
 
 def test_the_cover_is_shown_and_has_a_name(calm, opened):
     page = opened()
-    calm.client.post("/api/rooms/main/queue/jump", {"position": 1})
+    calm.jump(1)
     page.locator("#cover:not([hidden])").wait_for()
     assert page.locator("#cover").evaluate("image => image.naturalWidth") == 640
     assert page.locator("#cover").get_attribute("alt").startswith("Cover of")
@@ -210,7 +210,7 @@ def test_the_cover_is_shown_and_has_a_name(calm, opened):
 
 def test_seek_by_dragging_and_by_keys(calm, opened):
     page = opened()
-    calm.client.post("/api/rooms/main/queue/jump", {"position": 1})
+    calm.jump(1)
     page.locator("#playing-title", has_text="Slow Tide").wait_for()
     slider = page.get_by_role("slider", name="Position in the track")
     box = slider.bounding_box()
@@ -372,7 +372,7 @@ def test_what_is_found_is_added_and_played(calm, opened):
 
 def test_markup_in_tags_is_shown_as_text(calm, opened):
     page = opened()
-    calm.client.post("/api/rooms/main/queue/jump", {"position": 4})
+    calm.jump(4)
     page.locator("#playing-title", has_text="loud").wait_for()
     page.get_by_role("searchbox").fill("loud")
     page.locator("#tracks .found").wait_for()
@@ -405,7 +405,7 @@ def test_a_speaker_is_moved_by_dragging_and_by_choosing(calm, opened):
 
 def test_a_speakers_settings_and_figures_are_one_tap_away(calm, opened):
     page = opened()
-    calm.client.post("/api/rooms/main/queue/jump", {"position": 1})
+    calm.jump(1)
     calm.together("shelf", "window")
     card = page.locator(".speaker").filter(has_text="shelf")
     card.locator(".state", has_text="together").wait_for()
@@ -481,7 +481,7 @@ def refusal(page, command, body):
 @pytest.mark.parametrize("size", [SMALL_PHONE, PHONE, (844, 390), (820, 1180)])
 def test_nothing_is_wider_than_the_screen(calm, opened, size):
     page = opened(size=size)
-    calm.client.post("/api/rooms/main/queue/jump", {"position": 4})
+    calm.jump(4)
     page.locator("#playing-title", has_text="loud").wait_for()
     for view in VIEWS if size[0] < 760 else ("playing",):
         if size[0] < 760:
@@ -492,7 +492,7 @@ def test_nothing_is_wider_than_the_screen(calm, opened, size):
 
 def test_a_phone_has_the_transport_and_the_parts_under_the_thumb(calm, opened):
     page = opened(size=SMALL_PHONE)
-    calm.client.post("/api/rooms/main/queue/jump", {"position": 1})
+    calm.jump(1)
     page.locator("#playing-title", has_text="Slow Tide").wait_for()
     assert page.evaluate("document.documentElement.scrollHeight <= innerHeight"), "all of what plays fits"
     box = page.locator("#play").bounding_box()
@@ -531,7 +531,7 @@ def test_a_finger_drags_a_track(calm, opened, scheme):
 def test_axe_finds_no_barrier(calm, opened, scheme, size):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page = opened(size=size, scheme=scheme)
-    calm.client.post("/api/rooms/main/queue/jump", {"position": 1})
+    calm.jump(1)
     page.locator("#playing-title", has_text="Slow Tide").wait_for()
     phone = size == PHONE
     for view in VIEWS if phone else ("playing",):
@@ -562,7 +562,7 @@ def test_axe_finds_no_barrier_at_the_gate(calm, browser):
 
 def test_everything_is_reached_by_the_tab_key(calm, opened):
     page = opened()
-    calm.client.post("/api/rooms/main/queue/jump", {"position": 1})
+    calm.jump(1)
     page.locator("#playing-title", has_text="Slow Tide").wait_for()
     seen = set()
     for _ in range(90):
@@ -583,7 +583,7 @@ def test_the_page_says_that_the_host_is_away_and_comes_back_by_itself(calm, host
     page = opened()
     loads = []
     page.on("load", lambda: loads.append(1))
-    calm.client.post("/api/rooms/main/queue/jump", {"position": 2})
+    calm.jump(2)
     page.locator("#playing-title", has_text="Lanterns").wait_for()
     running = next(one for one in reversed(calm.started) if one.name == "host")
     running.stop(signal.SIGKILL)
